@@ -1,0 +1,61 @@
+# Everything below needs Python 3.11 or newer (with venv) and make; the rest it fetches itself.
+# uv is taken where the machine has it, else it goes into the virtual environment.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
+INSTALL := VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet
+
+.PHONY: help run test check format lock wheel clean
+
+help:  ## Show what can be made.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
+
+run: $(VENV)/.run  ## Start the service on http://localhost:3305 (Ctrl-C stops everything).
+	@exec $(BIN)/aiwm serve --show-token
+
+test: $(VENV)/.dev  ## Run all tests; `make test ARGS="-k ingest"` for some.
+	@$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
+
+check: $(VENV)/.dev  ## Format, lint, types, import contract, migrations.
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest tests/integration/test_migrations.py -q
+
+format: $(VENV)/.dev  ## Format the code and mend what can be mended.
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: $(VENV)/.uv  ## Resolve the dependencies anew.
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	    --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	    --custom-compile-command "make lock" --constraint requirements.lock --group dev pyproject.toml \
+	    -o requirements-dev.lock
+
+wheel: $(VENV)/.dev  ## Build the wheel into dist/.
+	@$(BIN)/python -m hatchling build -t wheel
+
+clean:  ## Remove the virtual environment and what tools left behind; .data stays.
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf tests/timescale/node_modules
+
+$(VENV)/.uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x …")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@command -v uv >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.uv pyproject.toml requirements.lock
+	@echo "Installing the locked dependencies …"
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.lock
+	@echo "Installing what the tests need …"
+	@$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,161 @@
+"""The composition root: settings become a database, services, and one ASGI application.
+
+Everything that runs is opened and closed by one stack, in the order in which it is needed: database →
+gateway's seat → goodbyes → ingest → liveness. It belongs to the process, not to ASGI's lifespan, which
+a second Ctrl-C would skip.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from importlib.metadata import version
+from typing import Any, Final
+
+from litestar import Litestar, Router, WebSocket, websocket
+from litestar.config.cors import CORSConfig
+from litestar.di import Provide
+
+from app.clock import Clock
+from app.domain.auth import Tokens
+from app.domain.events import Events
+from app.domain.fleet import Fleet
+from app.domain.history import History
+from app.domain.ingest import Ingest
+from app.domain.liveness import Liveness
+from app.domain.nodes import Nodes
+from app.domain.registry import Registry
+from app.errors import StorageUnavailable
+from app.protocol.replies import ControllerInfo
+from app.protocol.session import Controller
+from app.rest.errors import EXCEPTION_HANDLERS
+from app.rest.openapi import openapi_config
+from app.rest.routes import rest_handlers
+from app.settings import Settings
+from app.storage import gateways
+from app.storage.database import Database
+from app.storage.engines.choice import installed_engine
+from app.ws.endpoint import Gateway, converse
+
+VERSION: Final = version("aiwm-node-telemetry")
+CONTROLLER_ID: Final = "controller-main"
+
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def service(
+    settings: Settings, database: Database, clock: Clock, *, on_failure: Callable[[], None]
+) -> AsyncIterator[Litestar]:
+    """The running service over a migrated database; everything it started has ended when this ends.
+
+    `on_failure` is called where a part of it ends that should go on for ever: the process had better stop.
+    """
+    engine = await installed_engine(database)
+    async with AsyncExitStack() as stack:
+        gateway_id = await stack.enter_async_context(_seat(settings, database, clock))
+        registry = Registry(database, gateway_id, clock)
+        stack.push_async_callback(_last_goodbyes, registry)
+        await stack.enter_async_context(_background(registry.run(), on_failure))
+        ingest = Ingest(database, engine, clock, capacity_bytes=settings.ingest_buffer_bytes)
+        flusher = await stack.enter_async_context(_background(ingest.run(), on_failure))
+        stack.push_async_callback(ingest.drain, flusher)
+        liveness = Liveness(
+            database,
+            gateway_id,
+            clock,
+            timeout=timedelta(milliseconds=settings.heartbeat_timeout_ms),
+            oldest_wait=ingest.oldest_wait,
+            each_sweep=registry.hang_up_expired,
+        )
+        await stack.enter_async_context(_background(liveness.run(), on_failure))
+        tokens = Tokens(settings.jwt_secret, clock)
+        gateway = Gateway(_controller(settings), clock, registry, ingest, tokens.verify_node)
+        yield application(settings, database, clock, tokens, gateway)
+
+
+def application(settings: Settings, database: Database, clock: Clock, tokens: Tokens, gateway: Gateway) -> Litestar:
+    """REST and WebSocket under the base path, with the services that their handlers ask for by name."""
+
+    @websocket("/ws/node")
+    async def node_socket(socket: WebSocket[Any, Any, Any]) -> None:
+        await converse(socket, gateway)
+
+    nodes = Nodes(
+        database=database,
+        tokens=tokens,
+        clock=clock,
+        connections=gateway.registry,
+        websocket_url=settings.websocket_url,
+    )
+    fleet = Fleet(database, clock, heartbeat_timeout=timedelta(milliseconds=settings.heartbeat_timeout_ms))
+    history = History(database, clock, query_timeout_ms=settings.query_timeout_ms)
+    events = Events(database, clock, query_timeout_ms=settings.query_timeout_ms)
+    return Litestar(
+        route_handlers=[Router(path=settings.base_path or "/", route_handlers=[*rest_handlers(tokens), node_socket])],
+        dependencies={
+            "nodes": Provide(lambda: nodes, sync_to_thread=False),
+            "fleet": Provide(lambda: fleet, sync_to_thread=False),
+            "history": Provide(lambda: history, sync_to_thread=False),
+            "events": Provide(lambda: events, sync_to_thread=False),
+            "database": Provide(lambda: database, sync_to_thread=False),
+        },
+        exception_handlers=EXCEPTION_HANDLERS,
+        openapi_config=openapi_config(version=VERSION, base_path=settings.base_path),
+        cors_config=CORSConfig(allow_origins=list(settings.cors_origins)) if settings.cors_origins else None,
+        logging_config=None,
+    )
+
+
+def _controller(settings: Settings) -> Controller:
+    info = ControllerInfo(
+        controller_id=CONTROLLER_ID,
+        heartbeat_interval=settings.heartbeat_interval_ms,
+        metrics_interval=settings.metrics_interval_ms,
+        timezone="UTC",
+        max_sample_age_ms=settings.max_sample_age // timedelta(milliseconds=1),
+    )
+    return Controller(info=info, server_version=VERSION, max_age=settings.max_sample_age)
+
+
+@asynccontextmanager
+async def _seat(settings: Settings, database: Database, clock: Clock) -> AsyncIterator[int]:
+    """This process's place among the gateways, left again in the end."""
+    async with database.transaction() as connection:
+        gateway_id = await gateways.open_gateway(connection, settings.seat, clock.now())
+    try:
+        yield gateway_id
+    finally:
+        try:
+            async with database.transaction() as connection:
+                await gateways.close_gateway(connection, gateway_id, clock.now())
+        except StorageUnavailable:
+            _log.warning("The database is away: this gateway's connections are cleared by the next one that starts.")
+
+
+async def _last_goodbyes(registry: Registry) -> None:
+    try:
+        await registry.record_departures()
+    except StorageUnavailable:
+        _log.warning("The database is away: the last goodbyes were not recorded, the heartbeat timeout will.")
+
+
+@asynccontextmanager
+async def _background(
+    coroutine: Coroutine[Any, Any, None], on_failure: Callable[[], None]
+) -> AsyncIterator["asyncio.Task[None]"]:
+    """A task of the service's, cancelled and awaited in the end."""
+
+    def report(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and task.exception() is not None:
+            _log.critical("A part of the service has failed; the service stops.", exc_info=task.exception())
+            on_failure()
+
+    task = asyncio.create_task(coroutine)
+    task.add_done_callback(report)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

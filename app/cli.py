@@ -1,0 +1,141 @@
+"""The command `aiwm`. Nothing is decided here: settings are read, errors become one sentence each."""
+
+import asyncio
+import logging
+import os
+import sys
+
+import click
+
+from app import server
+from app.clock import SystemClock
+from app.domain.auth import Tokens
+from app.errors import StartupError, StorageUnavailable
+from app.model import CallerRole, Owner
+from app.settings import Settings, read, with_secret
+from app.simulate.command import simulate_command
+from app.storage import schema
+from app.storage.database import Database
+
+ADMIN_TOKEN_SECONDS = 7 * 86_400
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="aiwm-node-telemetry", message="%(version)s")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """AIWM Node Telemetry: the status and the telemetry of GPU nodes, kept in TimescaleDB."""
+    settings, warnings = read(os.environ)
+    for warning in warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatterbox in ("uvicorn.error", "httpx", "alembic"):
+        logging.getLogger(chatterbox).setLevel(logging.WARNING)
+    context.obj = settings
+    # Signing is the service's business, not a client's: clients are handed what they default to.
+    context.default_map = {"simulate": {"url": settings.url, "token": lambda: _client_token(settings)}}
+
+
+@cli.command()
+@click.option("--workers", type=click.IntRange(1, 1), help="Gateway processes (AIWM_WORKERS).")
+@click.option("--show-token", is_flag=True, help="Print an administrator token also where this is no terminal.")
+@click.pass_obj
+def serve(settings: Settings, workers: int | None, show_token: bool) -> None:  # noqa: FBT001
+    """Run the service until Ctrl-C or SIGTERM."""
+    del workers  # one process is what this version has; more come with several gateways
+    settings = with_secret(settings)
+    server.serve(settings, lambda: _announce(settings, show_token=show_token or sys.stdout.isatty()))
+
+
+@cli.command()
+@click.option("--sub", "subject", required=True, help="User id: becomes createdBy and updatedBy.")
+@click.option("--org", "org_id", help="Organisation id; an admin may go without.")
+@click.option("--role", type=click.Choice([role.value for role in CallerRole]), default=CallerRole.VIEWER.value)
+@click.option("--expires-in", type=click.IntRange(1), default=3600, show_default=True, help="Seconds.")
+@click.pass_obj
+def token(settings: Settings, subject: str, org_id: str | None, role: str, expires_in: int) -> None:
+    """Print one portal token and nothing else."""
+    if org_id is None and role != CallerRole.ADMIN:
+        raise click.UsageError("--org is required: only an admin may go without an organisation.")
+    click.echo(_portal_token(settings, subject, CallerRole(role), org_id, expires_in))
+
+
+@cli.group()
+def db() -> None:
+    """The database's schema."""
+
+
+@db.command()
+@click.pass_obj
+def upgrade(settings: Settings) -> None:
+    """Bring the schema up to this program's revision."""
+    with server.database_url(settings) as url:
+        asyncio.run(_with_database(url, settings, upgrade=True))
+    click.echo(f"The schema is at revision {schema.head()}.")
+
+
+@db.command()
+@click.pass_obj
+def current(settings: Settings) -> None:
+    """Print the revision of the schema; exit 1 where it is not this program's."""
+    with server.database_url(settings) as url:
+        revision = asyncio.run(_with_database(url, settings, upgrade=False))
+    click.echo(revision or "none")
+    sys.exit(0 if revision == schema.head() else 1)
+
+
+cli.add_command(simulate_command)
+
+
+def main() -> None:
+    """Run a command; what a person can mend is told in one sentence, without a traceback."""
+    try:
+        cli(prog_name="aiwm", auto_envvar_prefix=None)
+    except (StartupError, StorageUnavailable) as error:
+        click.echo(f"aiwm: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _announce(settings: Settings, *, show_token: bool) -> None:
+    lines = [
+        "",
+        "AIWM Node Telemetry answers.",
+        f"  REST       {settings.url}",
+        f"  WebSocket  {settings.websocket_url}/ws/node",
+        f"  OpenAPI    {settings.url}/schema",
+        f"  Database   {'embedded PostgreSQL in ' + str(settings.data_dir.resolve()) if settings.embedded else 'yours'}",
+    ]
+    if settings.embedded and show_token:
+        admin = _portal_token(settings, "admin", CallerRole.ADMIN, "local", ADMIN_TOKEN_SECONDS)
+        lines += ["  Administrator token, good for 7 days:", "", admin]
+    lines += ["", "Ctrl-C stops everything.", ""]
+    click.echo("\n".join(lines))
+
+
+def _client_token(settings: Settings) -> str:
+    """For a client on the service's own machine. A client never makes a secret: the service would not know it."""
+    if settings.token is not None:
+        return settings.token
+    return _portal_token(with_secret(settings, may_generate=False), "simulator", CallerRole.OPERATOR, "local", 86_400)
+
+
+def _portal_token(settings: Settings, subject: str, role: CallerRole, org_id: str | None, expires_in: int) -> str:
+    tokens = Tokens(with_secret(settings).jwt_secret, SystemClock())
+    return tokens.issue_portal(subject, role, Owner(org_id=org_id), expires_in)
+
+
+async def _with_database(url: str, settings: Settings, *, upgrade: bool) -> str | None:
+    database = Database(url)
+    try:
+        await server.wait_for(database, settings, SystemClock())
+        if upgrade:
+            await schema.upgrade(database)
+        return await schema.current(database)
+    finally:
+        await database.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""The buffer between sockets and tables: bounded, flushed by rows or by time, acknowledged after commit.
+
+Full means that `put` waits, so that the socket behind it is not read: TCP slows its worker, nothing
+is dropped. A batch leaves the buffer only when it is stored; trouble of the database's is waited out.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, date
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from app.clock import Clock
+from app.errors import AiwmError, SampleRefused, StorageUnavailable
+from app.storage import samples
+from app.storage.database import Database
+from app.storage.engines.base import StorageEngine
+from app.storage.samples import Arrival, Outcome
+
+FLUSH_ROWS: Final = 20_000
+FLUSH_SECONDS: Final = 0.2
+RETRY_SECONDS: Final = (0.1, 5.0)
+DRAIN_SECONDS: Final = 20.0
+
+Receipt = Callable[[Outcome | AiwmError], None]
+
+_log = logging.getLogger(__name__)
+
+# What the data itself can be guilty of. Everything else is the service's own trouble and waits.
+_POISON: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError, TypeError, OverflowError)
+
+
+class _Waiting(msgspec.Struct, frozen=True, gc=False):
+    """A frame in the buffer; `since` is monotonic, `size` its bytes on the wire."""
+
+    arrival: Arrival
+    receipt: Receipt
+    size: int
+    since: float
+
+
+class Ingest:
+    """Owned by the composition root, which runs `run` as a task and calls `drain` when all sockets are gone."""
+
+    def __init__(self, database: Database, engine: StorageEngine, clock: Clock, *, capacity_bytes: int) -> None:
+        self._database = database
+        self._engine = engine
+        self._clock = clock
+        self._high = capacity_bytes
+        self._low = capacity_bytes // 2
+        self._buffer: deque[_Waiting] = deque()
+        self._bytes = 0
+        self._rows = 0
+        self._in_flight_since: float | None = None
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._arrived = asyncio.Event()
+        self._is_full_batch = asyncio.Event()
+        self._is_draining = False
+        self._days: set[date] = set()
+
+    def oldest_wait(self) -> float:
+        """Seconds that the oldest frame has been waiting to be stored; 0 where none waits."""
+        since = self._in_flight_since
+        if since is None and self._buffer:
+            since = self._buffer[0].since
+        return 0.0 if since is None else self._clock.monotonic() - since
+
+    async def put(self, arrival: Arrival, size: int, receipt: Receipt) -> None:
+        """Take a frame in, as soon as there is room. `receipt` is called once, after commit or refusal."""
+        while not self._has_room.is_set():
+            await self._has_room.wait()
+        self._buffer.append(_Waiting(arrival, receipt, size, self._clock.monotonic()))
+        self._bytes += size
+        self._rows += 1 + len(arrival.gpus)
+        self._arrived.set()
+        self._mark()
+
+    async def run(self) -> None:
+        """Flush until `drain` has emptied the buffer; cancelling it leaves what is not stored yet unacknowledged."""
+        while True:
+            if not self._buffer:
+                if self._is_draining:
+                    return
+                self._arrived.clear()
+                await self._arrived.wait()
+            await self._gather()
+            batch = self._take()
+            if batch:
+                await self._flush(batch)
+
+    async def drain(self, running: "asyncio.Task[None]") -> None:
+        """Store what is left, within DRAIN_SECONDS, and end `run`. What stays behind was never acknowledged."""
+        self._is_draining = True
+        self._arrived.set()
+        self._mark()
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await asyncio.shield(running)
+        except TimeoutError:
+            _log.error(
+                "The database did not take the last %d frames within %.0f s; none of them was acknowledged, "
+                "their workers send them again.",
+                len(self._buffer),
+                DRAIN_SECONDS,
+            )
+
+    async def _gather(self) -> None:
+        """Let a batch come together: until it is large, or FLUSH_SECONDS have passed."""
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self._is_full_batch.wait()
+        except TimeoutError:
+            return
+
+    def _take(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        rows = 0
+        while self._buffer and rows < FLUSH_ROWS:
+            waiting = self._buffer.popleft()
+            rows += 1 + len(waiting.arrival.gpus)
+            batch.append(waiting)
+        self._rows -= rows
+        self._mark()
+        return batch
+
+    def _mark(self) -> None:
+        """High mark: nothing more goes in; low mark: it does again. A flush starts early where one is due."""
+        if self._bytes >= self._high:
+            self._has_room.clear()
+        elif self._bytes <= self._low:
+            self._has_room.set()
+        if self._rows >= FLUSH_ROWS or self._is_draining or not self._has_room.is_set():
+            self._is_full_batch.set()
+        else:
+            self._is_full_batch.clear()
+
+    async def _flush(self, batch: list[_Waiting]) -> None:
+        self._in_flight_since = batch[0].since
+        try:
+            await self._store(batch)
+        finally:
+            self._in_flight_since = None
+            self._bytes -= sum(waiting.size for waiting in batch)
+            self._mark()
+
+    async def _store(self, batch: Sequence[_Waiting]) -> None:
+        """Store a batch, however long it takes; halve it around what the database refuses."""
+        delay, longest = RETRY_SECONDS
+        while True:
+            try:
+                outcomes = await self._write([waiting.arrival for waiting in batch])
+            except _POISON as error:
+                await self._isolate(batch, error)
+                return
+            except Exception as error:  # noqa: BLE001 – whatever it is, it is not the data's fault: the batch is kept
+                is_away = isinstance(error, StorageUnavailable)
+                _log.warning(
+                    "%d frames wait to be stored: %s.",
+                    len(batch) + len(self._buffer),
+                    repr(error.__cause__) if is_away else "the database did not take them",
+                    exc_info=None if is_away else error,
+                )
+                await self._clock.sleep(delay)
+                delay = min(delay * 2, longest)
+            else:
+                for waiting, outcome in zip(batch, outcomes, strict=True):
+                    waiting.receipt(outcome)
+                return
+
+    async def _isolate(self, batch: Sequence[_Waiting], error: Exception) -> None:
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            await self._store(batch[:middle])
+            await self._store(batch[middle:])
+            return
+        poisoned = batch[0]
+        _log.error("A sample of node %d was refused by the database.", poisoned.arrival.node_key, exc_info=error)
+        poisoned.receipt(SampleRefused())
+
+    async def _write(self, arrivals: list[Arrival]) -> list[Outcome]:
+        await self._make_room(arrivals)
+        try:
+            await samples.copy(self._database, arrivals)
+        except (asyncpg.UniqueViolationError, asyncpg.FeatureNotSupportedError):
+            # Some of it is there already, or this database knows no COPY: INSERT tells what is new.
+            return await samples.insert(self._database, arrivals)
+        return [Outcome.STORED] * len(arrivals)
+
+    async def _make_room(self, arrivals: Sequence[Arrival]) -> None:
+        days = {arrival.sample.time.astimezone(UTC).date() for arrival in arrivals if arrival.sample}
+        if not days <= self._days:
+            async with self._database.transaction() as connection:
+                await self._engine.make_room(connection, days - self._days)
+            self._days |= days

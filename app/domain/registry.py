@@ -1,0 +1,183 @@
+"""Who is connected to this process: admission, takeover, revocation, goodbyes, and the numbers of GPUs.
+
+The database decides who owns a node (the connection with the highest epoch); this registry holds the
+ends of the wires, so that a loser can be hung up on.
+"""
+
+import asyncio
+import logging
+from datetime import datetime
+from typing import Final, Protocol
+
+import msgspec
+
+from app.clock import Clock
+from app.domain.auth import NodeClaims
+from app.errors import AiwmError, InvalidToken, NodeInactive, NodeNotFound, StorageUnavailable, TokenExpired
+from app.model import GpuDevice, Hardware, Sample
+from app.protocol.session import Close, CloseCode
+from app.storage import connections, gpus
+from app.storage.connections import Departure
+from app.storage.database import Database
+from app.storage.gpus import KnownGpu
+
+_log = logging.getLogger(__name__)
+
+RETRY_SECONDS: Final = 1.0
+TAKEN_OVER: Final = Close(CloseCode.TAKEN_OVER, "A newer connection of this node took over")
+
+
+class Link(Protocol):
+    """The socket's end of a connection."""
+
+    def hang_up(self, close: Close) -> None:
+        """Close the socket soon; returns at once, and is harmless the second time."""
+        ...
+
+
+class Member(msgspec.Struct, gc=False):
+    """One connected node. Owned by the endpoint that joined it, which also makes it leave."""
+
+    node_id: str
+    node_key: int
+    epoch: int
+    generation: int
+    expires_at: datetime
+    link: Link
+    is_registered: bool
+    gpus: dict[str, KnownGpu]
+
+
+class Registry:
+    """Owned by the composition root, which runs `run` (goodbyes) as a task."""
+
+    def __init__(self, database: Database, gateway_id: int, clock: Clock) -> None:
+        self._database = database
+        self._gateway_id = gateway_id
+        self._clock = clock
+        self._members: dict[str, Member] = {}
+        self._departures: dict[tuple[int, int], Departure] = {}
+        self._departed = asyncio.Event()
+
+    async def join(self, claims: NodeClaims, link: Link) -> Member:
+        """Admit a connection; an older one of the same node is hung up on.
+
+        Raises NodeNotFound, NodeInactive, InvalidToken (revoked), TokenExpired, StorageUnavailable.
+        """
+        if claims.expires_at <= self._clock.now():
+            raise TokenExpired
+        async with self._database.transaction() as connection:
+            claim = await connections.claim(
+                connection, claims.node_id, claims.generation, self._gateway_id, self._clock.now()
+            )
+        if claim is None:
+            raise NodeNotFound("Node ID not found in database")
+        if claim.disabled:
+            raise NodeInactive
+        if claim.epoch is None:
+            raise InvalidToken("This token was revoked; use the node's newest one")
+        member = Member(
+            node_id=claims.node_id,
+            node_key=claim.node_key,
+            epoch=claim.epoch,
+            generation=claims.generation,
+            expires_at=claims.expires_at,
+            link=link,
+            is_registered=claim.is_registered,
+            gpus=claim.gpus,
+        )
+        self._enter(member)
+        return member
+
+    def _enter(self, member: Member) -> None:
+        """Two connections may have claimed the node at once: the higher epoch stays, whoever comes here first."""
+        present = self._members.get(member.node_id)
+        if present is not None and present.epoch > member.epoch:
+            member.link.hang_up(TAKEN_OVER)
+            return
+        self._members[member.node_id] = member
+        if present is not None:
+            present.link.hang_up(TAKEN_OVER)
+
+    def leave(self, member: Member, *, by_worker: bool) -> None:
+        """A connection ended, at the worker's end or at ours. It is recorded as soon as the database takes it."""
+        if self._members.get(member.node_id) is member:
+            del self._members[member.node_id]
+        departure = Departure(member.node_key, member.epoch, by_worker)
+        self._departures[member.node_key, member.epoch] = departure
+        self._departed.set()
+
+    async def register(self, member: Member, hardware: Hardware) -> datetime:
+        """Store a node's hardware, waiting out a database that is away. Returns when it was registered."""
+        while True:
+            try:
+                now = self._clock.now()
+                async with self._database.transaction() as connection:
+                    gpus = await connections.register(connection, member.node_key, member.epoch, hardware, now)
+            except StorageUnavailable:
+                await self._clock.sleep(RETRY_SECONDS)
+            else:
+                # None: a newer connection owns the node by now, and this one is about to be hung up on.
+                if gpus is not None:
+                    member.gpus, member.is_registered = gpus, True
+                return now
+
+    async def number_gpus(self, member: Member, sample: Sample) -> tuple[int, ...]:
+        """The numbers of a sample's GPUs, in its order; a GPU that was never seen gets one first."""
+        numbers = _known_numbers(member, sample)
+        while numbers is None:
+            devices = [GpuDevice(reading.device_id, reading.model) for reading in sample.gpus]
+            try:
+                async with self._database.transaction() as connection:
+                    member.gpus = await gpus.number_gpus(connection, member.node_key, devices, self._clock.now())
+            except StorageUnavailable:
+                await self._clock.sleep(RETRY_SECONDS)
+            numbers = _known_numbers(member, sample)
+        return numbers
+
+    async def revoke(self, node_id: str, error: AiwmError, *, below_generation: int | None = None) -> None:
+        """Hang up on a node with the error's close code; if asked, only where its token is of an older generation."""
+        member = self._members.get(node_id)
+        if member is not None and (below_generation is None or member.generation < below_generation):
+            member.link.hang_up(Close.because_of(error))
+
+    def hang_up_expired(self) -> None:
+        """End every connection whose token has expired: a socket does not outlive its token."""
+        now = self._clock.now()
+        for member in self._members.values():
+            if member.expires_at <= now:
+                member.link.hang_up(Close.because_of(TokenExpired()))
+
+    async def run(self) -> None:
+        """Record goodbyes, many at once, and keep them while the database is away."""
+        while True:
+            await self._departed.wait()
+            try:
+                await self.record_departures()
+            except StorageUnavailable:
+                await self._clock.sleep(RETRY_SECONDS)
+
+    async def record_departures(self) -> None:
+        """Write down who is gone. Raises StorageUnavailable, and then nothing is forgotten."""
+        departures = dict(self._departures)
+        self._departed.clear()
+        if not departures:
+            return
+        try:
+            async with self._database.transaction() as connection:
+                await connections.depart(connection, list(departures.values()), self._clock.now())
+        except BaseException:
+            self._departed.set()
+            raise
+        for key in departures:
+            del self._departures[key]
+
+
+def _known_numbers(member: Member, sample: Sample) -> tuple[int, ...] | None:
+    numbers = []
+    for reading in sample.gpus:
+        known = member.gpus.get(reading.device_id)
+        if known is None or reading.model not in (None, known.model):
+            return None
+        numbers.append(known.gpu)
+    return tuple(numbers)

@@ -1,0 +1,161 @@
+"""A telemetry message becomes a sample: measured in steps, with what can't be true left out and named."""
+
+from datetime import datetime
+from typing import Any
+
+from app.clock import to_milliseconds
+from app.errors import InvalidMessage
+from app.model import GpuDevice, GpuReading, Hardware, Sample, SampleKind
+from app.protocol.messages import Capacity, Cpu, Heartbeat, Metrics, Network, RegisterData
+from app.quantities import (
+    CELSIUS,
+    COUNT,
+    GIGABYTE,
+    GPU_HEARTBEAT_FIELDS,
+    GPU_METRIC_FIELDS,
+    HEARTBEAT_FIELDS,
+    NODE_METRIC_FIELDS,
+    PERCENT,
+    SECONDS,
+    VRAM,
+    Field,
+    Quantity,
+)
+
+_NO_CPU, _NO_CAPACITY, _NO_NETWORK = Cpu(), Capacity(), Network()
+
+
+def sample_of(message: Heartbeat | Metrics) -> tuple[Sample, tuple[str, ...]]:
+    """The message as a sample, and a warning for each measurement that can't be true.
+
+    Raises InvalidMessage for a time that no calendar has.
+    """
+    warnings: list[str] = []
+    if isinstance(message, Heartbeat):
+        return _heartbeat(message, warnings), tuple(warnings)
+    return _metrics(message, warnings), tuple(warnings)
+
+
+def hardware_of(data: RegisterData) -> tuple[Hardware, tuple[str, ...]]:
+    """The machine as it will be shown, and a warning for each measurement that can't be true and is left out."""
+    warnings: list[str] = []
+
+    def shown(value: float | None, name: str, quantity: Quantity, where: str = "data") -> float | None:
+        if value is None or quantity.low <= value <= quantity.high:
+            return value
+        warnings.append(_disbelief(name, value, quantity, where))
+        return None
+
+    cores, uptime = shown(data.cpu_cores, "cpuCores", COUNT), shown(data.uptime_seconds, "uptimeSeconds", SECONDS)
+    hardware = Hardware(
+        hostname=data.hostname,
+        os=data.os,
+        cpu_cores=None if cores is None else round(cores),
+        ram_total=shown(data.ram_total, "ramTotal", GIGABYTE),
+        gpus=tuple(
+            GpuDevice(
+                device_id=gpu.device_id,
+                model=gpu.model,
+                memory_total=shown(gpu.memory_total, "memoryTotal", VRAM, gpu.device_id),
+                memory_free=shown(gpu.memory_free, "memoryFree", VRAM, gpu.device_id),
+                utilization=shown(gpu.utilization, "utilization", PERCENT, gpu.device_id),
+                temperature=shown(gpu.temperature, "temperature", CELSIUS, gpu.device_id),
+            )
+            for gpu in data.gpu_devices
+        ),
+        ip_address=data.ip_address,
+        public_ip_address=data.public_ip_address,
+        cpu_model=data.cpu_model,
+        disk_total=shown(data.disk_total, "diskTotal", GIGABYTE),
+        daemon_version=data.daemon_version,
+        uptime_seconds=None if uptime is None else round(uptime),
+        container_runtime=data.container_runtime,
+    )
+    return hardware, tuple(warnings)
+
+
+def _heartbeat(message: Heartbeat, warnings: list[str]) -> Sample:
+    data = message.data
+    return Sample(
+        kind=SampleKind.HEARTBEAT,
+        time=_time(data.timestamp or message.timestamp),
+        values=_steps(
+            (data.status, data.cpu_usage, data.ram_usage, data.active_deployments, data.uptime_seconds),
+            HEARTBEAT_FIELDS,
+            "data",
+            warnings,
+        ),
+        gpus=tuple(
+            GpuReading(
+                gpu.device_id,
+                None,
+                _steps((gpu.utilization, gpu.temperature), GPU_HEARTBEAT_FIELDS, gpu.device_id, warnings),
+            )
+            for gpu in data.gpu_status or ()
+        ),
+    )
+
+
+def _metrics(message: Metrics, warnings: list[str]) -> Sample:
+    data = message.data
+    cpu, network = data.cpu or _NO_CPU, data.network or _NO_NETWORK
+    memory, disk = data.memory or _NO_CAPACITY, data.disk or _NO_CAPACITY
+    values = (
+        *(cpu.usage, cpu.cores, cpu.temperature),
+        *(memory.total, memory.used, memory.free, memory.usage),
+        *(disk.total, disk.used, disk.free, disk.usage),
+        *(network.bytes_in, network.bytes_out),
+    )
+    return Sample(
+        kind=SampleKind.METRICS,
+        time=_time(data.timestamp),
+        values=_steps(values, NODE_METRIC_FIELDS, "data", warnings),
+        gpus=tuple(
+            GpuReading(
+                gpu.device_id,
+                gpu.model,
+                _steps(
+                    (
+                        gpu.utilization,
+                        gpu.memory_total,
+                        gpu.memory_used,
+                        gpu.memory_free,
+                        gpu.temperature,
+                        gpu.power_usage,
+                    ),
+                    GPU_METRIC_FIELDS,
+                    gpu.device_id,
+                    warnings,
+                ),
+            )
+            for gpu in data.gpus or ()
+        ),
+    )
+
+
+def _steps(values: tuple[Any, ...], fields: tuple[Field, ...], where: str, warnings: list[str]) -> tuple[Any, ...]:
+    steps = []
+    for value, field in zip(values, fields, strict=True):
+        if value is None or field.quantity is None:
+            steps.append(value)
+            continue
+        step = field.quantity.to_steps(value)
+        if step is None:
+            warnings.append(_disbelief(field.name, value, field.quantity, where))
+        steps.append(step)
+    return tuple(steps)
+
+
+def _disbelief(name: str, value: float, quantity: Quantity, where: str) -> str:
+    given = f"{value:.6g}" if abs(value) < 1e300 else "a number that large"  # an integer may have hundreds of digits
+    return (
+        f"{name} of {where} can't be {given} {quantity.unit}".rstrip()
+        + f": it is stored as missing (true values lie from {quantity.low:g} to {quantity.high:g})"
+    )
+
+
+def _time(moment: datetime) -> datetime:
+    try:
+        return to_milliseconds(moment)
+    except OverflowError:
+        raise InvalidMessage("The sample's `timestamp` lies outside of the years 1 to 9999, in UTC") from None

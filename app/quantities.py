@@ -1,0 +1,81 @@
+"""What is measured: units with their bounds and resolution, and the fields of each kind of message. No I/O.
+
+The catalogues below say once which values a heartbeat and a metrics message carry. Decoding, columns and
+history read them from here.
+"""
+
+from typing import Final, NamedTuple
+
+
+class Quantity(NamedTuple):
+    """A unit with the bounds within which a value can be true, and its resolution.
+
+    Values are kept as whole numbers of steps (a tenth of a percent, a thousandth of a GB): that
+    is exact to the resolution, and smaller on disk than floating point (decision 0004).
+    """
+
+    unit: str
+    low: float
+    high: float
+    steps_per_unit: int
+
+    def to_steps(self, value: float) -> int | None:
+        """The value in whole steps; None where it can't be true."""
+        return round(value * self.steps_per_unit) if self.low <= value <= self.high else None
+
+
+PERCENT: Final = Quantity("%", 0, 100, 10)
+CELSIUS: Final = Quantity("°C", -50, 200, 10)
+WATT: Final = Quantity("W", 0, 100_000, 10)
+VRAM: Final = Quantity("GB", 0, 1_000_000, 1000)
+GIGABYTE: Final = Quantity("GB", 0, 1e12, 1000)
+BYTES: Final = Quantity("bytes", 0, 2**63 - 1025, 1)  # the largest float below 2^63
+COUNT: Final = Quantity("", 0, 2**31 - 1, 1)
+SECONDS: Final = Quantity("s", 0, 1e15, 1)
+
+
+class Field(NamedTuple):
+    """One value of a sample: its name in the API, its column, its quantity (None for text)."""
+
+    name: str
+    column: str
+    quantity: Quantity | None
+
+
+def _fields(**quantities: Quantity | None) -> tuple[Field, ...]:
+    return tuple(Field(camel(column), column, quantity) for column, quantity in quantities.items())
+
+
+def camel(column: str) -> str:
+    """`memory_total` → `memoryTotal`, as msgspec's rename="camel" does."""
+    head, *rest = column.split("_")
+    return head + "".join(word.title() for word in rest)
+
+
+HEARTBEAT_FIELDS: Final = _fields(
+    status=None, cpu_usage=PERCENT, ram_usage=PERCENT, active_deployments=COUNT, uptime_seconds=SECONDS
+)
+GPU_HEARTBEAT_FIELDS: Final = _fields(utilization=PERCENT, temperature=CELSIUS)
+NODE_METRIC_FIELDS: Final = _fields(
+    cpu_usage=PERCENT,
+    cpu_cores=COUNT,
+    cpu_temperature=CELSIUS,
+    memory_total=GIGABYTE,
+    memory_used=GIGABYTE,
+    memory_free=GIGABYTE,
+    memory_usage=PERCENT,
+    disk_total=GIGABYTE,
+    disk_used=GIGABYTE,
+    disk_free=GIGABYTE,
+    disk_usage=PERCENT,
+    network_bytes_in=BYTES,
+    network_bytes_out=BYTES,
+)
+GPU_METRIC_FIELDS: Final = _fields(
+    utilization=PERCENT,
+    memory_total=VRAM,
+    memory_used=VRAM,
+    memory_free=VRAM,
+    temperature=CELSIUS,
+    power_usage=WATT,
+)

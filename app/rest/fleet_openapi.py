@@ -1,0 +1,70 @@
+"""The OpenAPI description of the fleet: examples, and the one parameter, which is parsed by hand."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from litestar.openapi import ResponseSpec
+from litestar.openapi.spec import Example, OpenAPIType, Operation, Parameter, Schema
+
+from app.rest.exposition import MEDIA_TYPE
+
+SUMMARY: Final = {
+    "time": "2025-11-21T10:05:00.000Z",
+    "nodes": {
+        "total": 4,
+        "connected": 3,
+        "byStatus": {"pending": 0, "installing": 1, "online": 2, "offline": 1, "maintenance": 0},
+    },
+    "gpus": {"total": 24, "online": 16, "byModel": [{"count": 24, "online": 16, "model": "NVIDIA A100"}]},
+    "now": {
+        "utilizationAvg": 63.1875,
+        "temperatureAvg": 58.4,
+        "temperatureMax": 72.5,
+        "powerUsageSum": 4312.7,
+        "memoryTotalSum": 1280,
+        "memoryUsedSum": 810.5,
+        "memoryFreeSum": 469.5,
+    },
+    "stale": {
+        "count": 1,
+        "nodes": [
+            {"_id": "673e7a1f5c9d8e001234abcd", "name": "GPU-Worker-01", "lastHeartbeat": "2025-11-21T09:12:30.000Z"}
+        ],
+    },
+}
+_LABELS: Final = 'node_id="673e7a1f5c9d8e001234abcd",node_name="GPU-Worker-01",org_id="68dd05b175d9e3c17bf97f60"'
+PROMETHEUS: Final = (
+    "# HELP aiwm_node_cpu_usage_ratio CPU in use, 0 to 1.\n"
+    "# TYPE aiwm_node_cpu_usage_ratio gauge\n"
+    f"aiwm_node_cpu_usage_ratio{{{_LABELS}}} 0.452\n"
+    "# HELP aiwm_gpu_power_usage_watts Power that the GPU draws.\n"
+    "# TYPE aiwm_gpu_power_usage_watts gauge\n"
+    f'aiwm_gpu_power_usage_watts{{{_LABELS},device_id="GPU-0",gpu_model="NVIDIA A100"}} 250.0\n'
+)
+
+
+def text_answer(description: str, example: str) -> ResponseSpec:
+    """A successful answer that is text for Prometheus."""
+    return ResponseSpec(
+        str,
+        generate_examples=False,
+        description=description,
+        media_type=MEDIA_TYPE,
+        examples=[Example(summary="an excerpt", value=example)],
+    )
+
+
+@dataclass
+class FleetOperation(Operation):
+    """GET /fleet/…: its parameter is parsed by hand, so that an unknown one is named."""
+
+    def __post_init__(self) -> None:
+        self.parameters = [
+            Parameter(
+                name="orgId",
+                param_in="query",
+                required=False,
+                description="Only nodes of this org; for admins",
+                schema=Schema(type=OpenAPIType.STRING),
+            )
+        ]

@@ -1,0 +1,51 @@
+"""Who calls, and whether they may: the portal token of a request, verified once.
+
+The middleware puts the caller where handlers and guards find it, before anything of the request's body
+is read. A portal token is verified by its signature alone; the database is not asked.
+"""
+
+from typing import Any, Final
+
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.datastructures import State
+from litestar.enums import ScopeType
+from litestar.handlers import BaseRouteHandler
+from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
+from litestar.types import ASGIApp, Guard
+
+from app.domain.auth import Tokens
+from app.errors import Forbidden, Unauthorized
+from app.model import Caller, CallerRole
+
+_RANK: Final = {role: rank for rank, role in enumerate(CallerRole)}
+
+
+class Authentication(AbstractAuthenticationMiddleware):
+    """`Authorization: Bearer <portal token>`, or 401."""
+
+    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
+        super().__init__(app, scopes={ScopeType.HTTP})
+        self._tokens = tokens
+
+    async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
+        """The caller, as `request.user`. Raises Unauthorized or Forbidden."""
+        scheme, _, token = connection.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Unauthorized
+        return AuthenticationResult(user=self._tokens.verify_portal(token.strip()), auth=None)
+
+
+async def provide_caller(request: Request[Caller, None, State]) -> Caller:
+    """The caller, for handlers."""
+    return request.user
+
+
+def requires(role: CallerRole) -> Guard:
+    """A guard that lets in this role and those above it. Raises Forbidden."""
+
+    def guard(connection: ASGIConnection[Any, Caller, None, State], _: BaseRouteHandler) -> None:
+        if _RANK[connection.user.role] < _RANK[role]:
+            raise Forbidden(f"Insufficient permissions: this needs the role {role.value}")
+
+    return guard

@@ -1,0 +1,147 @@
+"""A node's history: /nodes/:id/metrics, /nodes/:id/gpus/metrics, /nodes/:id/heartbeats."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Final
+
+import msgspec
+from litestar import Controller, Request, get
+from litestar.di import NamedDependency
+from msgspec import UNSET, UnsetType
+
+from app.clock import timestamp
+from app.domain.history import History, NodeHistory, Series
+from app.domain.questions import GPU_HISTORY, HEARTBEAT_HISTORY, NODE_HISTORY, Subject
+from app.domain.ranges import Interval
+from app.model import Caller
+from app.rest import history_openapi as described
+from app.rest.history_openapi import GpuHistoryOperation, HeartbeatHistoryOperation, NodeHistoryOperation
+from app.rest.node_id import PathId, checked
+from app.rest.openapi import answer, error_responses
+from app.rest.schemas import Timestamp
+from app.storage.series import Aggregate
+
+Point = tuple[Timestamp, float | int | str]
+
+
+class SeriesAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One field by one aggregate, of the node or of one device; points in order, oldest first."""
+
+    device_id: str | UnsetType = UNSET
+    field: str
+    agg: Aggregate
+    points: list[Point]
+
+
+class HistoryAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Series over a range. `interval` is the one that was picked, `source` the table that served the answer."""
+
+    from_: Timestamp = msgspec.field(name="from")
+    to: Timestamp
+    interval: Interval
+    source: str
+    series: list[SeriesAnswer]
+
+    @classmethod
+    def of(cls, history: NodeHistory) -> "HistoryAnswer":
+        """A history as the API shows it."""
+        return cls(
+            from_=timestamp(history.time_range.start),
+            to=timestamp(history.time_range.end),
+            interval=history.interval,
+            source=history.source,
+            series=list(_series_answers(history.series)),
+        )
+
+
+def _series_answers(series: Iterable[Series]) -> Iterator[SeriesAnswer]:
+    """What has no value has no point. Each time is written once, however many series have it."""
+    written: dict[datetime, str] = {}
+    for times, sharing in groupby(series, key=attrgetter("times")):
+        texts = [written.get(time) or written.setdefault(time, timestamp(time)) for time in times]
+        for each in sharing:
+            points = [(text, value) for text, value in zip(texts, each.values, strict=True) if value is not None]
+            yield SeriesAnswer(
+                device_id=UNSET if each.device_id is None else each.device_id,
+                field=each.measure.field.name,
+                agg=each.measure.aggregate,
+                points=points,
+            )
+
+
+_ERRORS: Final = error_responses(400, 401, 403, 404, 503)
+
+
+class HistoryController(Controller):
+    """Each handler: check what came, ask the service, show what it says."""
+
+    path = "/nodes/{node_id:str}"
+    tags: Sequence[str] | None = ("history",)
+
+    @get(
+        "/metrics",
+        operation_id="getNodeMetrics",
+        summary="Metrics of a node over time",
+        description=described.DESCRIPTION,
+        operation_class=NodeHistoryOperation,
+        responses={200: answer(HistoryAnswer, "The node's metrics", described.NODE_METRICS), **_ERRORS},
+    )
+    async def node_metrics(
+        self,
+        request: Request[Caller, None, Any],
+        history: NamedDependency[History],
+        caller: NamedDependency[Caller],
+        node_id: PathId,
+    ) -> HistoryAnswer:
+        """GET /nodes/:id/metrics."""
+        return await _answered(history, NODE_HISTORY, caller, node_id, request)
+
+    @get(
+        "/gpus/metrics",
+        operation_id="getGpuMetrics",
+        summary="Metrics of a node's GPUs over time",
+        description=described.DESCRIPTION,
+        operation_class=GpuHistoryOperation,
+        responses={200: answer(HistoryAnswer, "The metrics of each device", described.GPU_METRICS), **_ERRORS},
+    )
+    async def gpu_metrics(
+        self,
+        request: Request[Caller, None, Any],
+        history: NamedDependency[History],
+        caller: NamedDependency[Caller],
+        node_id: PathId,
+    ) -> HistoryAnswer:
+        """GET /nodes/:id/gpus/metrics."""
+        return await _answered(history, GPU_HISTORY, caller, node_id, request)
+
+    @get(
+        "/heartbeats",
+        operation_id="getNodeHeartbeats",
+        summary="Heartbeats of a node over time",
+        description=described.DESCRIPTION,
+        operation_class=HeartbeatHistoryOperation,
+        responses={
+            200: answer(HistoryAnswer, "The node's heartbeats, and each device's", described.HEARTBEATS),
+            **_ERRORS,
+        },
+    )
+    async def heartbeats(
+        self,
+        request: Request[Caller, None, Any],
+        history: NamedDependency[History],
+        caller: NamedDependency[Caller],
+        node_id: PathId,
+    ) -> HistoryAnswer:
+        """GET /nodes/:id/heartbeats."""
+        return await _answered(history, HEARTBEAT_HISTORY, caller, node_id, request)
+
+
+async def _answered(
+    history: History, subject: Subject, caller: Caller, node_id: str, request: Request[Caller, None, Any]
+) -> HistoryAnswer:
+    found = await history.read(subject, caller, checked(node_id), list(request.query_params.multi_items()))
+    # Up to a million points: beside the event loop, which also answers heartbeats.
+    return await asyncio.to_thread(HistoryAnswer.of, found)

@@ -1,0 +1,112 @@
+"""The OpenAPI description of a node's history: examples, and parameters that are parsed by hand."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from litestar.openapi.spec import OpenAPIType, Operation, Parameter, Schema
+
+from app.domain.history import MAX_POINTS, MAX_POINTS_A_SERIES
+from app.domain.questions import GPU_HISTORY, HEARTBEAT_HISTORY, NODE_HISTORY, Subject
+from app.domain.ranges import AUTO_POINTS, MOMENT_FORMS, Interval
+from app.storage.series import Aggregate
+
+NODE_METRICS: Final = {
+    "from": "2025-11-21T10:00:00.000Z",
+    "to": "2025-11-21T11:00:00.000Z",
+    "interval": "1m",
+    "source": "node_metrics",
+    "series": [
+        {
+            "field": "cpuUsage",
+            "agg": "avg",
+            "points": [["2025-11-21T10:00:00.000Z", 45.2], ["2025-11-21T10:01:00.000Z", 47.5]],
+        }
+    ],
+}
+GPU_METRICS: Final = NODE_METRICS | {
+    "source": "gpu_metrics",
+    "series": [
+        {
+            "deviceId": "GPU-0",
+            "field": "utilization",
+            "agg": "avg",
+            "points": [["2025-11-21T10:00:00.000Z", 85.0], ["2025-11-21T10:01:00.000Z", 79.3]],
+        }
+    ],
+}
+HEARTBEATS: Final = NODE_METRICS | {
+    "source": "heartbeats",
+    "series": [
+        {"field": "status", "agg": "last", "points": [["2025-11-21T10:00:00.000Z", "online"]]},
+        {
+            "deviceId": "GPU-0",
+            "field": "temperature",
+            "agg": "avg",
+            "points": [["2025-11-21T10:00:00.000Z", 72.5]],
+        },
+    ],
+}
+DESCRIPTION: Final = (
+    "Points are bucket starts (UTC) with a value, oldest first; what was not measured has no point. "
+    f"At most {MAX_POINTS_A_SERIES:,} points a series and {MAX_POINTS:,} in all, else 400 says which interval would do. "
+    "Units: % and °C to 0.1, W to 0.1, GB (2^30 bytes) to 0.001, bytes to 1; averages have up to four decimals."
+)
+
+_INTERVAL: Final = (
+    "What one point sums up. `raw`: nothing, each point is a sample, whose every aggregate is its value. "
+    f"`auto`, the default: the finest bucket that keeps a series under {AUTO_POINTS:,} points"
+)
+
+
+@dataclass
+class _HistoryOperation(Operation):
+    """Its parameters are parsed by hand, since every wrong one is named at once; a subclass says whose they are."""
+
+    subject: ClassVar[Subject]
+
+    def __post_init__(self) -> None:
+        described = {
+            "from": ("First moment, inclusive; default one hour before `to`. " + MOMENT_FORMS, "now-6h"),
+            "to": ("Last moment, exclusive; default now. The same forms", "now"),
+            "interval": (_INTERVAL, "5m"),
+            "fields": ("Comma list of " + ", ".join(field.name for field in self.subject.fields), None),
+            "agg": (
+                f"Comma list of {', '.join(Aggregate)}; default avg, and last for text, which only last and count fit",
+                "avg,max",
+            ),
+            "deviceId": ("Only this GPU", "GPU-0"),
+        }
+        self.parameters = [
+            *(self.parameters or []),
+            *(_query(name, *described[name]) for name in self.subject.parameters),
+        ]
+
+
+@dataclass
+class NodeHistoryOperation(_HistoryOperation):
+    """GET /nodes/{id}/metrics."""
+
+    subject = NODE_HISTORY
+
+
+@dataclass
+class GpuHistoryOperation(_HistoryOperation):
+    """GET /nodes/{id}/gpus/metrics."""
+
+    subject = GPU_HISTORY
+
+
+@dataclass
+class HeartbeatHistoryOperation(_HistoryOperation):
+    """GET /nodes/{id}/heartbeats."""
+
+    subject = HEARTBEAT_HISTORY
+
+
+def _query(name: str, description: str, example: str | None) -> Parameter:
+    schema = Schema(type=OpenAPIType.STRING)
+    if name == "interval":
+        schema = Schema(type=OpenAPIType.STRING, enum=[each.value for each in Interval], default=Interval.AUTO.value)
+    return Parameter(
+        name=name, param_in="query", required=False, description=description, schema=schema, example=example
+    )

@@ -1,0 +1,33 @@
+"""Everything that is reached by HTTP, for the composition root to hang below its base path."""
+
+from litestar import Router
+from litestar.di import Provide
+from litestar.types import ASGIApp, ControllerRouterHandler
+
+from app.domain.auth import Tokens
+from app.rest.events import EventsController
+from app.rest.fleet import FleetController
+from app.rest.guards import Authentication, provide_caller
+from app.rest.history import HistoryController
+from app.rest.nodes import NodeController
+from app.rest.system import live, ready, socket_io
+
+
+def rest_handlers(tokens: Tokens) -> list[ControllerRouterHandler]:
+    """The handlers: those behind a portal token in a router of their own, and those open to all.
+
+    They ask for the dependencies `nodes` (domain.nodes.Nodes), `history` (domain.history.History), `fleet`
+    (domain.fleet.Fleet) and `database` (storage.database.Database).
+    """
+
+    def authentication(app: ASGIApp) -> Authentication:
+        # Not DefineMiddleware: Litestar copies its arguments deeply, and the service has one clock, not two.
+        return Authentication(app, tokens)
+
+    behind_token = Router(
+        path="/",
+        route_handlers=[NodeController, HistoryController, EventsController, FleetController],
+        middleware=[authentication],
+        dependencies={"caller": Provide(provide_caller)},
+    )
+    return [behind_token, live, ready, socket_io]

@@ -1,0 +1,208 @@
+"""The process around the service: its database, its port, its signals, and uvicorn.
+
+The port is bound before anything else starts, so that a port in use is noticed first; the embedded
+database, where there is one, outlives everything that uses it.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+import uvicorn
+import uvloop
+from litestar import Litestar
+
+from app.asgi import service
+from app.clock import Clock, SystemClock
+from app.embedded import embedded_postgres
+from app.errors import StartupError, StorageUnavailable
+from app.protocol.messages import MAX_FRAME_BYTES
+from app.settings import Settings
+from app.storage import schema
+from app.storage.database import Database, masked
+
+WAIT_REPORT_SECONDS: Final = 5.0
+GOODBYE_SECONDS: Final = 5
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+_log = logging.getLogger(__name__)
+
+
+def serve(settings: Settings, announce: Callable[[], None]) -> None:
+    """Serve until a signal says stop. `announce` is called once, when requests are answered.
+
+    Raises StartupError where the service cannot start.
+    """
+    with (
+        _bound(settings) as listener,
+        database_url(settings) as url,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(_serve(settings, url, listener, announce, SystemClock()))
+
+
+@contextmanager
+def database_url(settings: Settings) -> Iterator[str]:
+    """The database's address; an embedded one runs for as long as the block lasts."""
+    if settings.database_url is not None:
+        yield settings.database_url
+    else:
+        with embedded_postgres(settings.data_dir) as url:
+            yield url
+
+
+async def wait_for(database: Database, settings: Settings, clock: Clock) -> None:
+    """Wait until the database answers, saying so. Raises StartupError after AIWM_DATABASE_WAIT_MS."""
+    began, reported = clock.monotonic(), -WAIT_REPORT_SECONDS
+    where = masked(settings.database_url) if settings.database_url else "the embedded database"
+    while True:
+        try:
+            await database.ping()
+        except StorageUnavailable as error:
+            waited = clock.monotonic() - began
+            reason = str(error.__cause__) or type(error.__cause__).__name__
+            if waited * 1000 >= settings.database_wait_ms:
+                raise StartupError(
+                    f"The database at {where} did not answer within {settings.database_wait_ms / 1000:g} s ({reason}). "
+                    "Start it, or correct AIWM_DATABASE_URL."
+                ) from None
+            if waited - reported >= WAIT_REPORT_SECONDS:
+                reported = waited
+                print(f"Waiting for the database at {where} ({reason}) …", file=sys.stderr, flush=True)
+            await clock.sleep(0.5)
+        else:
+            return
+
+
+async def _serve(
+    settings: Settings, url: str, listener: socket.socket, announce: Callable[[], None], clock: Clock
+) -> None:
+    database = Database(url)
+    try:
+        await wait_for(database, settings, clock)
+        await _ensure_schema(settings, database)
+        with _signals() as stop:
+            async with service(settings, database, clock, on_failure=stop.request) as app:
+                server = http_server(app, settings, announce)
+                stop.attach(server)
+                await server.serve(sockets=[listener])
+    finally:
+        await database.close()
+
+
+def http_server(app: Litestar, settings: Settings, announce: Callable[[], None]) -> uvicorn.Server:
+    """The HTTP server as this service needs it: uvicorn's leanest WebSocket implementation, and nothing it would do on its own."""
+    config = uvicorn.Config(
+        app,
+        ws="websockets-sansio",
+        ws_max_size=MAX_FRAME_BYTES,
+        ws_per_message_deflate=False,
+        ws_ping_interval=None,  # with reading paused its pongs would not be read, and good sockets closed
+        ws_ping_timeout=None,
+        timeout_graceful_shutdown=GOODBYE_SECONDS,
+        lifespan="off",
+        access_log=False,
+        server_header=False,
+        log_config=None,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
+    return _Server(config, announce)
+
+
+async def _ensure_schema(settings: Settings, database: Database) -> None:
+    """An empty database, or our own, is migrated; anybody else's older one is for `aiwm db upgrade` to change."""
+    current = await schema.current(database)
+    if settings.embedded or current is None:
+        await schema.upgrade(database)
+    elif current != schema.head():
+        raise StartupError(
+            f"The database's schema is at revision {current}, this program needs {schema.head()}: "
+            "run `aiwm db upgrade` first."
+        )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: it would raise the signal again before the buffer is drained."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._announce()
+
+
+class _Stop:
+    """A wish to stop, from a signal or from within. The first is polite, further ones cut the goodbyes short."""
+
+    def __init__(self) -> None:
+        self._wishes = 0
+        self._server: uvicorn.Server | None = None
+
+    def attach(self, server: uvicorn.Server) -> None:
+        """From now on it is this server that stops."""
+        self._server = server
+        self._pass_on()
+
+    def request(self) -> None:
+        """Stop; asked again, stop sooner."""
+        self._wishes += 1
+        self._pass_on()
+
+    def on_signal(self, _signal: int, _frame: FrameType | None) -> None:
+        """A signal is a wish to stop."""
+        self.request()
+
+    def _pass_on(self) -> None:
+        if self._server is not None and self._wishes:
+            self._server.should_exit = True
+            self._server.force_exit = self._wishes > 1
+
+
+@contextmanager
+def _signals() -> Iterator[_Stop]:
+    """Signals are wishes until the last frame is stored: none of them interrupts the draining of the buffer."""
+    stop = _Stop()
+    before = {number: signal.signal(number, stop.on_signal) for number in _SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _bound(settings: Settings) -> Iterator[socket.socket]:
+    """The listening address, taken. Raises StartupError where somebody else has it."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise StartupError(f"AIWM_HOST ({settings.host}) is not an address of this machine: {error}.") from None
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+            # Listening at once takes the port from everybody; who connects early waits until the service is ready.
+            listener.listen(2048)
+        except OSError as error:
+            raise StartupError(
+                f"The service cannot listen on {settings.host} port {settings.port}: {error.strerror}. "
+                "Stop the program that uses it, or set AIWM_PORT."
+            ) from None
+        listener.setblocking(False)
+        yield listener

@@ -1,0 +1,170 @@
+"""Who is connected where: ownership of connections by epoch, registrations, goodbyes.
+
+Every statement that speaks for a connection names its epoch: once a newer connection has raised it,
+the older one's words change nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.model import GpuDevice, Hardware, NodeStatus
+from app.quantities import CELSIUS, PERCENT, VRAM, Quantity
+from app.storage import registrations
+from app.storage.gpus import KnownGpu, number_gpus
+from app.storage.transitions import moves
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A node as its new connection finds it; `epoch` is None where the token may not have it."""
+
+    node_key: int
+    epoch: int | None
+    disabled: bool
+    is_registered: bool
+    gpus: dict[str, KnownGpu]
+
+
+_INSTALLS: Final = "NOT node.is_registered AND s.status IN ('pending', 'offline')"
+_CLAIM: Final = text(f"""
+    WITH node AS (
+        SELECT node_key, disabled, token_generation, registered_at IS NOT NULL AS is_registered
+        FROM nodes WHERE id = :node_id AND deleted_at IS NULL
+    ), claimed AS (
+        UPDATE node_state s SET
+            epoch = s.epoch + 1, gateway_id = :gateway_id,
+            token_last_used = :now, last_seen_at = :now, updated_at = :now,
+            {moves(_INSTALLS, NodeStatus.INSTALLING, "connected", ":now")}
+        FROM node
+        WHERE s.node_key = node.node_key AND NOT node.disabled AND :generation >= node.token_generation
+        RETURNING s.epoch
+    )
+    SELECT node.node_key, node.disabled, node.is_registered, (SELECT epoch FROM claimed) AS epoch,
+           ARRAY(SELECT device_id FROM gpus g WHERE g.node_key = node.node_key ORDER BY last_seen, gpu) AS devices,
+           ARRAY(SELECT gpu FROM gpus g WHERE g.node_key = node.node_key ORDER BY last_seen, gpu) AS gpus,
+           ARRAY(SELECT model FROM gpus g WHERE g.node_key = node.node_key ORDER BY last_seen, gpu) AS models
+    FROM node
+""")
+
+
+async def claim(
+    connection: AsyncConnection, node_id: str, generation: int, gateway_id: int, now: datetime
+) -> Claim | None:
+    """Make this gateway's new connection the node's owner; None for a node that is not there."""
+    found = (
+        await connection.execute(
+            _CLAIM,
+            {"node_id": node_id, "generation": generation, "gateway_id": gateway_id, "now": now},
+        )
+    ).one_or_none()
+    if found is None:
+        return None
+    gpus = zip(found.devices, found.gpus, found.models, strict=True)
+    return Claim(
+        node_key=found.node_key,
+        epoch=found.epoch,
+        disabled=found.disabled,
+        is_registered=found.is_registered,
+        # A device that had several models has several rows: the one last seen is its present one.
+        gpus={device: KnownGpu(gpu, model) for device, gpu, model in gpus},
+    )
+
+
+_FALLS: Final = "gone.by_worker AND s.status IN ('online', 'installing')"
+_DEPART: Final = text(f"""
+    UPDATE node_state s SET
+        gateway_id = NULL, updated_at = :now, {moves(_FALLS, NodeStatus.OFFLINE, "disconnected", ":now")}
+    FROM unnest(CAST(:node_keys AS integer[]), CAST(:epochs AS integer[]), CAST(:by_worker AS boolean[]))
+             AS gone (node_key, epoch, by_worker)
+    WHERE s.node_key = gone.node_key AND s.epoch = gone.epoch
+""")
+
+
+class Departure(msgspec.Struct, frozen=True):
+    """A connection that ended, and at which end."""
+
+    node_key: int
+    epoch: int
+    by_worker: bool
+
+
+async def depart(connection: AsyncConnection, departures: Sequence[Departure], now: datetime) -> None:
+    """Record ended connections: a worker's goodbye makes its node offline, a server's does not."""
+    await connection.execute(
+        _DEPART,
+        {
+            "node_keys": [departure.node_key for departure in departures],
+            "epochs": [departure.epoch for departure in departures],
+            "by_worker": [departure.by_worker for departure in departures],
+            "now": now,
+        },
+    )
+
+
+_OWN: Final = text("SELECT 1 FROM node_state WHERE node_key = :node_key AND epoch = :epoch FOR UPDATE")
+_REGISTER_NODE: Final = text("""
+    UPDATE nodes SET
+        hostname = :hostname, os = :os, cpu_cores = :cpu_cores, cpu_model = :cpu_model, ram_total = :ram_total,
+        disk_total = :disk_total, ip_address = :ip_address, public_ip_address = :public_ip_address,
+        daemon_version = :daemon_version, container_runtime = :container_runtime,
+        registered_at = :now, updated_at = :now
+    WHERE node_key = :node_key
+""")
+_COMES: Final = "s.status NOT IN ('online', 'maintenance')"
+# No gpu_time: what the next sample says is newer, whatever the worker's clock says.
+_REGISTER_STATE: Final = text(f"""
+    UPDATE node_state s SET
+        {moves(_COMES, NodeStatus.ONLINE, "registered", ":now")},
+        alive_at = :now, last_seen_at = :now, updated_at = :now, uptime_seconds = :uptime_seconds,
+        gpu_time = NULL, gpu_utilization = :utilization, gpu_temperature = :temperature, gpu_memory_free = :memory_free
+    WHERE node_key = :node_key
+""")
+_REMOVE_GPUS: Final = text("""
+    UPDATE gpus SET removed_at = CASE WHEN gpu = ANY(:present) THEN NULL ELSE coalesce(removed_at, :now) END
+    WHERE node_key = :node_key
+""")
+
+
+async def register(
+    connection: AsyncConnection, node_key: int, epoch: int, hardware: Hardware, now: datetime
+) -> dict[str, KnownGpu] | None:
+    """Store a node's hardware and make it online; None where a newer connection owns the node.
+
+    Returns the node's GPUs as its samples will number them.
+    """
+    owner = (await connection.execute(_OWN, {"node_key": node_key, "epoch": epoch})).one_or_none()
+    if owner is None:
+        return None
+    before = await registrations.look(connection, node_key)
+    facts = {name: getattr(hardware, name) for name in registrations.FACTS}
+    await connection.execute(_REGISTER_NODE, {"node_key": node_key, "now": now, **facts})
+    gpus = await number_gpus(connection, node_key, hardware.gpus, now)
+    present = [gpus[device.device_id].gpu for device in hardware.gpus]
+    await connection.execute(_REMOVE_GPUS, {"node_key": node_key, "present": present, "now": now})
+    values = {gpus[device.device_id].gpu: device for device in hardware.gpus}
+    await connection.execute(
+        _REGISTER_STATE,
+        {
+            "node_key": node_key,
+            "now": now,
+            "uptime_seconds": hardware.uptime_seconds,
+            "utilization": _by_number(values, "utilization", PERCENT),
+            "temperature": _by_number(values, "temperature", CELSIUS),
+            "memory_free": _by_number(values, "memory_free", VRAM),
+        },
+    )
+    await registrations.tell(connection, node_key, before, hardware, gpus, now)
+    return gpus
+
+
+def _by_number(devices: Mapping[int, GpuDevice], name: str, quantity: Quantity) -> list[int | None]:
+    """A value of each GPU in steps, at the place of the GPU's number (arrays in SQL count from 1)."""
+    values: list[int | None] = [None] * max(devices, default=0)
+    for number, device in devices.items():
+        value = getattr(device, name)
+        values[number - 1] = None if value is None else quantity.to_steps(value)
+    return values

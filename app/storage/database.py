@@ -1,0 +1,117 @@
+"""The one engine and the one pool: SQLAlchemy on asyncpg. Opened by the composition root, closed by it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+from urllib.parse import urlsplit
+
+import asyncpg
+from sqlalchemy import URL, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from app.errors import StorageUnavailable
+from app.storage.tables import SEARCH_PATH
+
+CONNECT_SECONDS: Final = 5.0
+COMMAND_SECONDS: Final = 20.0
+POOL_SECONDS: Final = 5.0
+
+_AWAY: Final = (
+    OSError,  # refused, reset, no such socket
+    TimeoutError,  # a server that is stopped answers nothing
+    InterfaceError,
+    OperationalError,
+    PoolTimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,  # starting up, shutting down
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+
+
+class Database:
+    """A pool of connections whose search path starts with our private schema.
+
+    Every trouble that waiting can cure leaves here as StorageUnavailable; anything else is a defect
+    and keeps its own type.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.url = url
+        self.pool_size = pool_size
+        self._engine = create_async_engine(
+            URL.create("postgresql+asyncpg"),  # the address itself is asyncpg's to read: it knows sslmode and host
+            async_creator=self._connect,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=POOL_SECONDS,
+            pool_pre_ping=True,
+        )
+
+    async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
+        try:
+            connection = await asyncpg.connect(self.url, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+            # A wrong password, a missing database, a port that is no number: whoever runs it can mend it, until then it is away.
+            raise ConnectionError(str(error)) from error
+        await connection.execute(f"SET search_path = {SEARCH_PATH}; SET timezone = 'UTC'")
+        return connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A connection in a transaction that commits at the end, or rolls back on any error.
+
+        Raises StorageUnavailable where the database is away, slow beyond its limit, or has no room.
+        """
+        with _unavailable():
+            async with self._engine.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def driver_transaction(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+        """The same on asyncpg's own connection, for what SQLAlchemy has no words for: COPY, and arrays at speed."""
+        with _unavailable():
+            async with self._engine.connect() as connection:
+                driver = (await connection.get_raw_connection()).driver_connection
+                async with driver.transaction():  # type: ignore[union-attr]
+                    yield driver  # type: ignore[misc]
+
+    async def ping(self, seconds: float = 2.0) -> None:
+        """Ask the database for a sign of life. Raises StorageUnavailable."""
+        with _unavailable():
+            async with asyncio.timeout(seconds), self._engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except _AWAY as error:
+        raise StorageUnavailable from error
+    except DBAPIError as error:
+        if error.connection_invalidated or isinstance(_cause(error), _AWAY):
+            raise StorageUnavailable from error
+        raise
+
+
+def _cause(error: DBAPIError) -> BaseException | None:
+    """Asyncpg's own error under SQLAlchemy's translation of it."""
+    return error.orig.__cause__ if error.orig else None
+
+
+def masked(url: str) -> str:
+    """The URL as it may be shown: without its password and its parameters."""
+    parts = urlsplit(url)
+    login, _, address = parts.netloc.rpartition("@")
+    user = login.partition(":")[0]
+    return f"{parts.scheme}://{user}{'@' if user else ''}{address}{parts.path}"

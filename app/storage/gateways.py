@@ -1,0 +1,72 @@
+"""The gateways of this database: who sits where, who is dead, and the one sweep for silent nodes."""
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.model import NodeStatus
+from app.storage.transitions import moves
+
+_OPEN_GATEWAY: Final = text("""
+    WITH predecessor AS (DELETE FROM gateways WHERE seat = :seat RETURNING gateway_id)
+    UPDATE node_state SET gateway_id = NULL, updated_at = :now
+    WHERE gateway_id IN (SELECT gateway_id FROM predecessor)
+""")
+_SEAT_GATEWAY: Final = text("""
+    INSERT INTO gateways (seat, started_at, seen_at) VALUES (:seat, :now, :now) RETURNING gateway_id
+""")
+
+
+async def open_gateway(connection: AsyncConnection, seat: str, now: datetime) -> int:
+    """Take a seat; connections that its previous holder left behind are nobody's now."""
+    await connection.execute(_OPEN_GATEWAY, {"seat": seat, "now": now})
+    return int((await connection.execute(_SEAT_GATEWAY, {"seat": seat, "now": now})).scalar_one())
+
+
+_CLOSE_GATEWAY: Final = text("""
+    WITH gone AS (DELETE FROM gateways WHERE gateway_id = :gateway_id)
+    UPDATE node_state SET gateway_id = NULL, updated_at = :now WHERE gateway_id = :gateway_id
+""")
+
+
+async def close_gateway(connection: AsyncConnection, gateway_id: int, now: datetime) -> None:
+    """Leave the seat; the nodes' statuses stay, since they will be back within the timeout."""
+    await connection.execute(_CLOSE_GATEWAY, {"gateway_id": gateway_id, "now": now})
+
+
+_BEAT: Final = text("UPDATE gateways SET seen_at = :now WHERE gateway_id = :gateway_id")
+_SWEEPER: Final = text("SELECT pg_try_advisory_xact_lock(hashtext('aiwm.sweep'))")
+_CLEAR_DEAD_GATEWAYS: Final = text("""
+    WITH dead AS (DELETE FROM gateways WHERE seen_at < :dead_before RETURNING gateway_id)
+    UPDATE node_state SET gateway_id = NULL, updated_at = :now
+    WHERE gateway_id IN (SELECT gateway_id FROM dead)
+""")
+_SWEEP: Final = text(f"""
+    UPDATE node_state s SET {moves("true", NodeStatus.OFFLINE, "heartbeat timeout", ":now")}, updated_at = :now
+    WHERE coalesce(alive_at, last_seen_at, status_changed_at) < :silent_before
+      AND (status = 'online' OR status = 'installing' AND gateway_id IS NULL)
+    RETURNING node_key
+""")
+
+
+async def sweep(
+    connection: AsyncConnection,
+    gateway_id: int,
+    now: datetime,
+    dead_before: datetime,
+    silent_before: datetime | None,
+) -> int:
+    """Say that this gateway lives; then, as the one sweeper of all, find dead gateways and silent nodes.
+
+    `silent_before` is None while silence proves nothing. Returns how many nodes went offline.
+    """
+    await connection.execute(_BEAT, {"now": now, "gateway_id": gateway_id})
+    if not (await connection.execute(_SWEEPER)).scalar_one():
+        return 0
+    await connection.execute(_CLEAR_DEAD_GATEWAYS, {"now": now, "dead_before": dead_before})
+    if silent_before is None:
+        return 0
+    silent = await connection.execute(_SWEEP, {"now": now, "silent_before": silent_before})
+    return len(silent.all())

@@ -1,0 +1,143 @@
+"""History out of the sample tables.
+
+Rows are found by `node_key` and time alone, so that PostgreSQL reads the days that the range touches
+and no others.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+from sqlalchemy import bindparam, func, select
+
+from app.errors import StorageUnavailable
+from app.storage import tables
+from app.storage.database import Database
+from app.storage.series import Convert, Measure, Source, Statement, Value, compiled, series_statement
+
+GRACE_SECONDS: Final = 5.0
+"""The server's time limit speaks first; ours, later by this, is for a server that no longer answers."""
+
+_nodes, _gpus = tables.nodes, tables.gpus
+_NODE: Final = (
+    select(_nodes.c.node_key, _gpus.c.gpu, _gpus.c.device_id)
+    .select_from(_nodes.outerjoin(_gpus, _gpus.c.node_key == _nodes.c.node_key))
+    .where(_nodes.c.id == bindparam("id"), _nodes.c.deleted_at.is_(None))
+    .order_by(_gpus.c.gpu)
+)
+_FIND: Final = compiled(_NODE)
+_FIND_IN_ORG: Final = compiled(_NODE.where(_nodes.c.org_id == bindparam("org_id")))
+# Plans for the range at hand: a generic one would lock every partition there is.
+_SET_LIMITS: Final = compiled(
+    select(
+        func.set_config("statement_timeout", bindparam("timeout"), True),
+        func.set_config("plan_cache_mode", "force_custom_plan", True),
+    )
+)
+
+
+class Window(msgspec.Struct, frozen=True):
+    """From `start`, inclusive, to `end`, exclusive, in buckets of `width`; None is the samples as they are."""
+
+    start: datetime
+    end: datetime
+    width: timedelta | None
+
+
+class KnownNode(msgspec.Struct, frozen=True):
+    """A node's key, and the devices that ever were in it, by the numbers that their samples carry."""
+
+    key: int
+    gpus: Mapping[int, str]
+
+
+class Block(msgspec.Struct, frozen=True):
+    """Rows of one device (None: of the node) by columns: times in order, and values for each measure.
+
+    A time is a bucket's start, or the sample's own. Values are in units; None is no value.
+    """
+
+    device_id: str | None
+    times: list[datetime]
+    columns: list[list[Value]]
+
+
+@asynccontextmanager
+async def reading(database: Database, timeout_ms: int) -> AsyncIterator["Reader"]:
+    """A transaction to read in, each of its statements within `timeout_ms` milliseconds.
+
+    Raises StorageUnavailable for a statement that takes longer.
+    """
+    async with database.driver_transaction() as connection:
+        try:
+            reader = Reader(connection, timeout_ms)
+            await reader.set_limits()
+            yield reader
+        except asyncpg.QueryCanceledError as error:
+            raise StorageUnavailable(
+                f"The query was stopped at its time limit of {timeout_ms} ms: "
+                "ask for a shorter range or for less at once, or try again"
+            ) from error
+
+
+class Reader:
+    """Reads within one transaction; `reading` makes it and ends it."""
+
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", timeout_ms: int) -> None:
+        self._connection = connection
+        self._timeout_ms = timeout_ms
+
+    async def set_limits(self) -> None:
+        """For this transaction: the time limit, and how statements are planned."""
+        await self.fetch(_SET_LIMITS, {"timeout": str(self._timeout_ms)})
+
+    async def find_node(self, node_id: str, org_id: str | None) -> KnownNode | None:
+        """The node of this id, unless it was deleted; only of this org, where one is given."""
+        rows = await self.fetch(_FIND if org_id is None else _FIND_IN_ORG, {"id": node_id, "org_id": org_id})
+        if not rows:
+            return None
+        return KnownNode(rows[0]["node_key"], {row["gpu"]: row["device_id"] for row in rows if row["gpu"] is not None})
+
+    async def read(
+        self, source: Source, node: KnownNode, window: Window, measures: tuple[Measure, ...], rows: int
+    ) -> list[Block]:
+        """What was measured: at most `rows` rows, in a block for each device that has any."""
+        devices = list(dict.fromkeys(node.gpus.values()))
+        values = {
+            **msgspec.structs.asdict(window),
+            "node_key": node.key,
+            "rows": rows,
+            "gpus": list(node.gpus),
+            "devices": _by_number({gpu: devices.index(device) for gpu, device in node.gpus.items()}),
+        }
+        statement, converts = series_statement(source, measures, is_raw=window.width is None)
+        found = await self.fetch(statement, values)
+        if not source.is_per_gpu:
+            return [_block(None, found, converts)] if found else []
+        by_device = groupby(found, itemgetter("device"))
+        return [_block(devices[device], list(of_device), converts) for device, of_device in by_device]
+
+    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> "list[asyncpg.Record]":
+        """The rows of a statement, within the time limit."""
+        arguments = {**statement.constants, **values}
+        return await self._connection.fetch(
+            statement.sql,
+            *(arguments[name] for name in statement.names),
+            timeout=self._timeout_ms / 1000 + GRACE_SECONDS,
+        )
+
+
+def _block(device_id: str | None, rows: Sequence[Any], converts: Sequence[Convert]) -> Block:
+    """Rows turned into columns; the time comes first, then the measures."""
+    columns = [convert([row[place] for row in rows]) for place, convert in enumerate(converts, 1)]
+    return Block(device_id, [row[0] for row in rows], columns)
+
+
+def _by_number(places: Mapping[int, int]) -> list[int | None]:
+    """An array in which SQL looks a GPU's number up; arrays there count from 1."""
+    return [places.get(number) for number in range(1, max(places, default=0) + 1)]

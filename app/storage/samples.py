@@ -1,0 +1,264 @@
+"""Samples in: one batch, one transaction, by COPY; where a batch met a duplicate, by INSERT … ON CONFLICT.
+
+With its samples a batch brings each node's present state up to date, so that what is acknowledged
+is also what every read shows.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql
+
+from app.model import NodeStatus, Sample, SampleKind
+from app.quantities import GPU_HEARTBEAT_FIELDS, GPU_METRIC_FIELDS, HEARTBEAT_FIELDS, NODE_METRIC_FIELDS, Field
+from app.storage import tables
+from app.storage.database import Database
+from app.storage.transitions import moves
+
+Row = tuple[Any, ...]
+
+
+class Arrival(msgspec.Struct, frozen=True, gc=False):
+    """A telemetry frame on its way in.
+
+    `gpus` are the numbers of the sample's GPUs, in its order. `sample` is None for a sign of life
+    whose sample was rejected.
+    """
+
+    node_key: int
+    epoch: int
+    received_at: datetime
+    kind: SampleKind
+    sample: Sample | None
+    gpus: tuple[int, ...]
+
+
+class Outcome(StrEnum):
+    """What became of a sample: durable now, or durable already before."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+
+
+class _Target:
+    """A raw table with what it takes to write to it."""
+
+    def __init__(self, table: Table) -> None:
+        self.name = table.name
+        self.columns = [column.name for column in table.columns]
+        key = [column.name for column in table.primary_key.columns]
+        types = [column.type.compile(postgresql.dialect()) for column in table.columns]  # type: ignore[no-untyped-call]
+        arrays = ", ".join(f"${place}::{type_}[]" for place, type_ in enumerate(types, 1))
+        self.insert = (
+            f"INSERT INTO {self.name} ({', '.join(self.columns)}) SELECT * FROM unnest({arrays}) "
+            f"ON CONFLICT DO NOTHING RETURNING {', '.join(key)}"
+        )
+
+
+_TARGETS: Final = {
+    SampleKind.HEARTBEAT: (_Target(tables.heartbeats), _Target(tables.gpu_heartbeats)),
+    SampleKind.METRICS: (_Target(tables.node_metrics), _Target(tables.gpu_metrics)),
+}
+
+
+async def copy(database: Database, batch: Sequence[Arrival]) -> None:
+    """Store a batch of which nothing was stored before.
+
+    Raises asyncpg.UniqueViolationError where a sample of it was; nothing of the batch is stored then.
+    """
+    async with database.driver_transaction() as connection:
+        for kind, targets in _TARGETS.items():
+            for target, rows in zip(targets, _rows(batch, kind), strict=True):
+                if rows:
+                    await connection.copy_records_to_table(target.name, records=rows, columns=target.columns)
+        await _update_states(connection, batch)
+
+
+async def insert(database: Database, batch: Sequence[Arrival]) -> list[Outcome]:
+    """Store what is new of a batch; an outcome for each arrival, in their order.
+
+    A sample of which some rows are new is stored.
+    """
+    fresh: dict[str, Counter[Row]] = {}
+    async with database.driver_transaction() as connection:
+        for kind, targets in _TARGETS.items():
+            for target, rows in zip(targets, _rows(batch, kind), strict=True):
+                stored = await connection.fetch(target.insert, *_columns(rows, len(target.columns)))
+                fresh[target.name] = Counter(tuple(record) for record in stored)
+        await _update_states(connection, batch)
+    return [_outcome(arrival, fresh) for arrival in batch]
+
+
+def _rows(batch: Iterable[Arrival], kind: SampleKind) -> tuple[list[Row], list[Row]]:
+    """The rows of one kind of sample: for its node table and for its GPU table."""
+    node_rows: list[Row] = []
+    gpu_rows: list[Row] = []
+    for arrival in batch:
+        sample = arrival.sample
+        if sample is not None and sample.kind is kind:
+            node_rows.append((arrival.node_key, sample.time, *sample.values))
+            for gpu, reading in zip(arrival.gpus, sample.gpus, strict=True):
+                gpu_rows.append((arrival.node_key, gpu, sample.time, *reading.values))
+    return node_rows, gpu_rows
+
+
+def _columns(rows: list[Row], width: int) -> list[tuple[Any, ...]]:
+    return list(zip(*rows, strict=True)) if rows else [()] * width
+
+
+def _outcome(arrival: Arrival, fresh: dict[str, Counter[Row]]) -> Outcome:
+    """Each stored row speaks for the first arrival of the batch that carried it."""
+    if arrival.sample is None:
+        return Outcome.STORED
+    node, gpu = _TARGETS[arrival.sample.kind]
+    claims = [_take(fresh[node.name], (arrival.node_key, arrival.sample.time))]
+    claims += [_take(fresh[gpu.name], (arrival.node_key, number, arrival.sample.time)) for number in arrival.gpus]
+    return Outcome.STORED if any(claims) else Outcome.DUPLICATE
+
+
+def _take(fresh: Counter[Row], key: Row) -> bool:
+    if fresh[key] <= 0:
+        return False
+    fresh[key] -= 1
+    return True
+
+
+# A row a node. Liveness goes by the server's clock, and only for the connection that owns the node; a
+# shown value gives way only to one whose sample is not older.
+_RETURNS: Final = "s.status = 'offline' AND s.gateway_id IS NOT NULL AND c.heard_at IS NOT NULL AND s.epoch = c.epoch"
+_NEW_HEARTBEAT: Final = "c.heartbeat_time >= coalesce(s.heartbeat_time, '-infinity')"
+_NEW_METRICS: Final = "c.metrics_time >= coalesce(s.metrics_time, '-infinity')"
+_NEW_GPUS: Final = "c.gpu_time >= coalesce(s.gpu_time, '-infinity')"
+_UPDATE_STATES: Final = f"""
+    UPDATE node_state s SET
+        {moves(_RETURNS, NodeStatus.ONLINE, "heartbeat", "c.heard_at")},
+        alive_at = CASE WHEN s.epoch = c.epoch THEN greatest(s.alive_at, c.heard_at) ELSE s.alive_at END,
+        last_heartbeat = greatest(s.last_heartbeat, c.heard_at),
+        last_seen_at = greatest(s.last_seen_at, c.seen_at),
+        last_metrics_at = greatest(s.last_metrics_at, c.metrics_at),
+        updated_at = greatest(s.updated_at, c.seen_at),
+        heartbeat_time = greatest(s.heartbeat_time, c.heartbeat_time),
+        cpu_usage = CASE WHEN {_NEW_HEARTBEAT} THEN c.cpu_usage ELSE s.cpu_usage END,
+        ram_usage = CASE WHEN {_NEW_HEARTBEAT} THEN c.ram_usage ELSE s.ram_usage END,
+        uptime_seconds = CASE WHEN {_NEW_HEARTBEAT} THEN c.uptime_seconds ELSE s.uptime_seconds END,
+        metrics_time = greatest(s.metrics_time, c.metrics_time),
+        ram_free = CASE WHEN {_NEW_METRICS} THEN c.ram_free ELSE s.ram_free END,
+        gpu_memory_free = CASE WHEN {_NEW_METRICS}
+            THEN coalesce(c.gpu_memory_free::integer[], s.gpu_memory_free) ELSE s.gpu_memory_free END,
+        gpu_power_usage = CASE WHEN {_NEW_METRICS}
+            THEN coalesce(c.gpu_power_usage::integer[], s.gpu_power_usage) ELSE s.gpu_power_usage END,
+        gpu_time = greatest(s.gpu_time, c.gpu_time),
+        gpu_utilization = CASE WHEN {_NEW_GPUS} THEN c.gpu_utilization::smallint[] ELSE s.gpu_utilization END,
+        gpu_temperature = CASE WHEN {_NEW_GPUS} THEN c.gpu_temperature::smallint[] ELSE s.gpu_temperature END
+    FROM unnest(
+        $1::integer[], $2::integer[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[],
+        $6::timestamptz[], $7::timestamptz[], $8::timestamptz[],
+        $9::smallint[], $10::smallint[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[],
+        $16::text[]
+    ) AS c (node_key, epoch, seen_at, heard_at, metrics_at, heartbeat_time, metrics_time, gpu_time,
+            cpu_usage, ram_usage, uptime_seconds, ram_free, gpu_utilization, gpu_temperature, gpu_memory_free,
+            gpu_power_usage)
+    WHERE s.node_key = c.node_key
+"""
+
+
+async def _update_states(connection: "asyncpg.Connection[asyncpg.Record]", batch: Sequence[Arrival]) -> None:
+    news: dict[int, _News] = {}
+    for arrival in batch:
+        news.setdefault(arrival.node_key, _News()).add(arrival)
+    # In the order of their keys, so that two batches never wait for each other's rows in a circle.
+    await connection.execute(_UPDATE_STATES, *zip(*(news[key].row(key) for key in sorted(news)), strict=True))
+
+
+class _News:
+    """What a batch tells about one node: its newest heartbeat, its newest metrics, when it was heard."""
+
+    __slots__ = ("epoch", "heard_at", "heartbeat", "metrics", "metrics_at", "seen_at")
+
+    def __init__(self) -> None:
+        self.epoch = -1
+        self.seen_at: datetime | None = None
+        self.heard_at: datetime | None = None
+        self.metrics_at: datetime | None = None
+        self.heartbeat: Arrival | None = None
+        self.metrics: Arrival | None = None
+
+    def add(self, arrival: Arrival) -> None:
+        self.epoch = max(self.epoch, arrival.epoch)
+        self.seen_at = arrival.received_at
+        if arrival.kind is SampleKind.HEARTBEAT:
+            self.heard_at = arrival.received_at
+            self.heartbeat = _newer(self.heartbeat, arrival)
+        else:
+            self.metrics_at = arrival.received_at
+            self.metrics = _newer(self.metrics, arrival)
+
+    def row(self, node_key: int) -> Row:
+        """The parameters of `_UPDATE_STATES` for this node."""
+        heartbeat, metrics = self.heartbeat, self.metrics
+        gpus = max((arrival for arrival in (heartbeat, metrics) if arrival and arrival.gpus), key=_time, default=None)
+        gpu_metrics = metrics if metrics and metrics.gpus else None
+        return (
+            node_key,
+            self.epoch,
+            self.seen_at,
+            self.heard_at,
+            self.metrics_at,
+            heartbeat and _time(heartbeat),
+            metrics and _time(metrics),
+            gpus and _time(gpus),
+            _value(heartbeat, "cpu_usage"),
+            _value(heartbeat, "ram_usage"),
+            _value(heartbeat, "uptime_seconds"),
+            _value(metrics, "memory_free"),
+            _gpu_values(gpus, "utilization"),
+            _gpu_values(gpus, "temperature"),
+            _gpu_values(gpu_metrics, "memory_free"),
+            _gpu_values(gpu_metrics, "power_usage"),
+        )
+
+
+def _places(fields: tuple[Field, ...]) -> dict[str, int]:
+    return {field.column: place for place, field in enumerate(fields)}
+
+
+_PLACES: Final = {SampleKind.HEARTBEAT: _places(HEARTBEAT_FIELDS), SampleKind.METRICS: _places(NODE_METRIC_FIELDS)}
+_GPU_PLACES: Final = {
+    SampleKind.HEARTBEAT: _places(GPU_HEARTBEAT_FIELDS),
+    SampleKind.METRICS: _places(GPU_METRIC_FIELDS),
+}
+
+
+def _time(arrival: Arrival) -> datetime:
+    return arrival.sample.time if arrival.sample else arrival.received_at
+
+
+def _newer(one: Arrival | None, other: Arrival) -> Arrival | None:
+    if other.sample is None:
+        return one
+    return other if one is None or _time(other) >= _time(one) else one
+
+
+def _value(arrival: Arrival | None, column: str) -> Any:
+    if arrival is None or arrival.sample is None:
+        return None
+    return arrival.sample.values[_PLACES[arrival.kind][column]]
+
+
+def _gpu_values(arrival: Arrival | None, column: str) -> str | None:
+    """One value of each GPU as an array literal, at the place of the GPU's number."""
+    if arrival is None or arrival.sample is None:
+        return None
+    place = _GPU_PLACES[arrival.kind][column]
+    values = ["NULL"] * max(arrival.gpus, default=0)
+    for gpu, reading in zip(arrival.gpus, arrival.sample.gpus, strict=True):
+        value = reading.values[place]
+        if value is not None:
+            values[gpu - 1] = str(value)
+    return "{" + ",".join(values) + "}"

@@ -1,0 +1,168 @@
+"""`/ws/node`: authenticate, receive, close. What is said is decided in `protocol/session.py`."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from litestar import WebSocket
+
+from app.clock import Clock
+from app.domain.auth import NodeClaims
+from app.domain.ingest import Ingest, Receipt
+from app.domain.registry import Member, Registry
+from app.errors import AiwmError
+from app.protocol import replies
+from app.protocol.session import (
+    AUTHENTICATION_SECONDS,
+    Authenticate,
+    Close,
+    Controller,
+    Register,
+    Session,
+    Step,
+    Telemetry,
+)
+from app.storage.samples import Arrival, Outcome
+from app.ws.connection import Connection
+
+_log = logging.getLogger(__name__)
+
+# Closes that come from this end although the application did not ask for them: a frame too large or
+# broken, and uvicorn's own goodbye when the service stops.
+_SERVER_CODES: Final = {1002, 1007, 1009, 1012}
+
+
+class Gateway(msgspec.Struct, frozen=True):
+    """What a conversation needs of the service."""
+
+    controller: Controller
+    clock: Clock
+    registry: Registry
+    ingest: Ingest
+    verify: Callable[[str], NodeClaims]
+
+
+class _Disconnected(Exception):
+    """The socket is closed; `by_worker` tells at which end."""
+
+    def __init__(self, *, by_worker: bool) -> None:
+        self.by_worker = by_worker
+
+
+async def converse(socket: WebSocket[Any, Any, Any], gateway: Gateway) -> None:
+    """One worker, from handshake to goodbye."""
+    await socket.accept()
+    connection = Connection(socket)
+    conversation = _Conversation(socket, connection, gateway)
+    by_worker = False
+    try:
+        await conversation.run()
+    except _Disconnected as goodbye:
+        by_worker = goodbye.by_worker and not connection.is_hung_up
+    except Exception:  # noqa: BLE001 – a defect of ours costs one connection, and is logged
+        _log.exception("A conversation failed; the worker is asked to come again.")
+        connection.hang_up(Close.because_of(AiwmError()))
+    finally:
+        if conversation.member is not None:
+            gateway.registry.leave(conversation.member, by_worker=by_worker)
+        if connection.is_hung_up:
+            await connection.finish()
+        connection.abandon()
+
+
+class _Conversation:
+    """The session's steps carried out, one frame after another. Owned by `converse`."""
+
+    __slots__ = ("_connection", "_gateway", "_session", "_socket", "member")
+
+    def __init__(self, socket: WebSocket[Any, Any, Any], connection: Connection, gateway: Gateway) -> None:
+        self._socket = socket
+        self._connection = connection
+        self._gateway = gateway
+        self._session = Session(gateway.controller, gateway.clock)
+        self.member: Member | None = None
+
+    async def run(self) -> None:
+        """Until the socket is closed, at either end (raises _Disconnected)."""
+        if not await self._authenticate():
+            return
+        while True:
+            frame = await self._receive()
+            await self._carry_out(self._session.receive(frame), len(frame))
+            if self._connection.is_hung_up:
+                raise _Disconnected(by_worker=False)
+            await self._connection.room()
+
+    async def _authenticate(self) -> bool:
+        step = self._session.open(self._socket.headers.get("authorization"))
+        try:
+            if step.event is None and step.close is None:
+                async with asyncio.timeout(AUTHENTICATION_SECONDS):
+                    step = self._session.receive(await self._receive())
+        except TimeoutError:
+            step = self._session.out_of_time()
+        await self._carry_out(step, 0)
+        return self.member is not None
+
+    async def _receive(self) -> str | bytes:
+        event = await self._socket.receive()
+        if event["type"] == "websocket.receive":
+            text: str | None = event.get("text")
+            return text if text is not None else event.get("bytes") or b""
+        if event["type"] == "websocket.disconnect":
+            raise _Disconnected(by_worker=event.get("code") not in _SERVER_CODES)
+        return await self._receive()
+
+    async def _carry_out(self, step: Step, size: int) -> None:
+        if step.reply is not None:
+            self._connection.post(step.reply)
+        match step.event:
+            case Telemetry():
+                await self._take_in(step.event, size)
+            case Register():
+                await self._register(step.event)
+            case Authenticate():
+                await self._admit(step.event.token)
+        if step.close is not None:
+            self._connection.hang_up(step.close)
+
+    async def _admit(self, token: str) -> None:
+        try:
+            member = await self._gateway.registry.join(self._gateway.verify(token), self._connection)
+        except AiwmError as error:
+            await self._carry_out(self._session.refuse(error), 0)
+            return
+        self.member = member
+        self._connection.post(self._session.admit(member.node_id, is_registered=member.is_registered))
+
+    async def _register(self, event: Register) -> None:
+        at = await self._gateway.registry.register(self._owner(), event.hardware)
+        self._connection.post(self._session.registered(at, event.warnings))
+
+    async def _take_in(self, event: Telemetry, size: int) -> None:
+        member = self._owner()
+        received_at = self._gateway.clock.now()
+        sample = event.sample
+        gpus = await self._gateway.registry.number_gpus(member, sample) if sample is not None else ()
+        arrival = Arrival(member.node_key, member.epoch, received_at, event.kind, sample, gpus)
+        await self._gateway.ingest.put(arrival, size, self._receipt(event))
+
+    def _receipt(self, event: Telemetry) -> Receipt:
+        """What tells the worker of its frame's fate: everything to one who asked, errors to everyone."""
+        clock, post = self._gateway.clock, self._connection.post
+
+        def tell(outcome: Outcome | AiwmError) -> None:
+            if isinstance(outcome, AiwmError):
+                refuse = replies.telemetry_rejected if event.wants_ack else replies.error_frame
+                post(refuse(event.message_id, outcome, clock.now()))
+            elif event.wants_ack:
+                post(replies.telemetry_ack(event.message_id, outcome.value, event.warnings, clock.now()))
+
+        return tell
+
+    def _owner(self) -> Member:
+        if self.member is None:
+            raise RuntimeError("a session let a frame through before it was admitted")
+        return self.member

@@ -1,0 +1,140 @@
+"""The database servers of the tests: each gives out fresh databases, empty or migrated.
+
+PostgreSQL comes from the service's own embedded server. TimescaleDB comes as WebAssembly under Node.js
+everywhere, and as the official image where Docker runs.
+"""
+
+import itertools
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+import asyncpg
+from testcontainers.community.postgres import PostgresContainer
+
+from app.embedded import embedded_postgres
+from app.storage import schema
+from app.storage.database import Database
+from tests.timescale.wasm import WasmServer, wasm_server
+
+IMAGE: Final = "timescale/timescaledb:2.23.1-pg17"
+
+
+class Server(Protocol):
+    """A running database server."""
+
+    pool_size: int
+
+    def fresh(self, *, migrated: bool) -> AbstractAsyncContextManager[str]:
+        """The URL of a database that nobody has touched."""
+        ...
+
+
+class Native:
+    """A real server: databases are copied from a template that was migrated once."""
+
+    pool_size = 4
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._numbers = itertools.count(1)
+        self._has_template = False
+
+    @asynccontextmanager
+    async def fresh(self, *, migrated: bool) -> AsyncIterator[str]:
+        """A copy of the template, or an empty database."""
+        if migrated and not self._has_template:
+            await self._make_template()
+        name = f"test_{next(self._numbers)}"
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE {'migrated' if migrated else 'template1'}")
+        try:
+            yield self._at(name)
+        finally:
+            await self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    async def _make_template(self) -> None:
+        await self._execute("CREATE DATABASE migrated")
+        await migrate(self._at("migrated"))
+        self._has_template = True
+
+    def _at(self, name: str) -> str:
+        return urlsplit(self._url)._replace(path=f"/{name}").geturl()
+
+    async def _execute(self, statement: str) -> None:
+        connection = await asyncpg.connect(self._url)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+class Wasm:
+    """TimescaleDB in WebAssembly: one backend and one database, cleared for each test."""
+
+    pool_size = 1
+
+    def __init__(self, server: WasmServer) -> None:
+        self._server = server
+
+    @asynccontextmanager
+    async def fresh(self, *, migrated: bool) -> AsyncIterator[str]:
+        """The one database, cleared. Its extension cannot be preloaded, so it is there before the migrations are."""
+        self._server.clear()
+        connection = await asyncpg.connect(self._server.url)
+        try:
+            await connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        finally:
+            await connection.close()
+        if migrated:
+            await migrate(self._server.url)
+        yield self._server.url
+
+
+async def migrate(url: str) -> None:
+    """Bring a database up to the newest revision."""
+    database = Database(url, pool_size=1)
+    try:
+        await schema.upgrade(database)
+    finally:
+        await database.close()
+
+
+@contextmanager
+def _postgresql() -> Iterator[Server]:
+    # In memory where the machine has such a folder: hundreds of databases come and go, each waiting for the disk.
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder, embedded_postgres(Path(folder)) as url:
+        yield Native(url)
+
+
+@contextmanager
+def _timescale_wasm() -> Iterator[Server]:
+    with wasm_server() as server:
+        yield Wasm(server)
+
+
+@contextmanager
+def _timescale_image() -> Iterator[Server]:
+    with PostgresContainer(IMAGE, username="aiwm", password="aiwm", dbname="aiwm", driver=None) as container:
+        yield Native(container.get_connection_url())
+
+
+def docker_runs() -> bool:
+    """Whether a Docker engine answers on this machine."""
+    docker = shutil.which("docker")
+    return docker is not None and subprocess.run([docker, "info"], capture_output=True, check=False).returncode == 0
+
+
+SERVERS: Final = {
+    "postgresql": _postgresql,
+    "timescaledb-wasm": _timescale_wasm,
+    **({"timescaledb-image": _timescale_image} if docker_runs() else {}),
+}
+
+WITH_TIMERS: Final = [name for name in SERVERS if name != "timescaledb-wasm"]
+"""Servers that stop a statement at its time limit. WebAssembly has no timers: the one exception there is."""

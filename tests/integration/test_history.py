@@ -1,0 +1,396 @@
+"""Answers from the sample tables, held against a plain computation over what was put in."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import msgspec
+import pytest
+from httpx import ASGITransport, AsyncClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from litestar import Litestar
+from litestar.di import Provide
+from sqlalchemy import Table, func, insert, select, update
+
+from app.domain.history import MAX_POINTS_A_SERIES, History
+from app.domain.questions import GPU_HISTORY, HEARTBEAT_HISTORY, NODE_HISTORY, Subject
+from app.domain.ranges import WIDTHS, Interval
+from app.errors import StorageUnavailable
+from app.model import Caller, CallerRole, Owner
+from app.quantities import GPU_HEARTBEAT_FIELDS, GPU_METRIC_FIELDS, HEARTBEAT_FIELDS, NODE_METRIC_FIELDS, Field
+from app.rest.errors import EXCEPTION_HANDLERS
+from app.rest.history import HistoryAnswer, HistoryController
+from app.storage import tables
+from app.storage.database import Database
+from app.storage.engines.base import StorageEngine
+from app.storage.history import reading
+from app.storage.series import compiled
+from tests.databases import WITH_TIMERS
+from tests.fakes import START, FakeClock
+
+ORG = "68dd05b175d9e3c17bf97f60"
+CALLER = Caller("user", CallerRole.VIEWER, Owner(org_id=ORG))
+DAYS = [date(2026, 11, 22), date(2026, 11, 23)]
+GPUS = {1: ("GPU-a", "A100"), 2: ("GPU-b", "A100"), 3: ("GPU-a", "H100")}
+"""GPU-a had two models: two numbers, one series."""
+
+_ids = count(1)
+
+Values = tuple[Any, ...]
+Samples = Mapping[datetime, Values]
+Key = tuple[str | None, str, str]
+
+
+class Node:
+    """A node in the database; `id` is its `_id`."""
+
+    def __init__(self, database: Database, key: int, id_: str) -> None:
+        self.database = database
+        self.key = key
+        self.id = id_
+
+    async def insert(self, table: Table, samples: Samples, gpu: int | None = None) -> None:
+        """Put samples into a table; values in steps, in the order of its columns."""
+        columns = [column.name for column in table.c if column.name not in {"node_key", "gpu", "time"}]
+        place = {"node_key": self.key} | ({} if gpu is None else {"gpu": gpu})
+        rows = [place | {"time": time} | dict(zip(columns, values, strict=True)) for time, values in samples.items()]
+        if rows:
+            async with self.database.transaction() as connection:
+                await connection.execute(insert(table), rows)
+
+
+@pytest.fixture
+async def node(database: Database, engine: StorageEngine) -> Node:
+    """A node with two devices, three numbers."""
+    async with database.transaction() as connection:
+        await engine.make_room(connection, DAYS)
+    return await make_node(database)
+
+
+async def make_node(database: Database) -> Node:
+    id_ = f"{next(_ids):024x}"
+    about = {"name": "n", "role": ["worker"], "is_local": False, "created_by": "me", "org_id": ORG}
+    async with database.transaction() as connection:
+        row = about | {"id": id_, "created_at": START, "updated_at": START}
+        key = (
+            await connection.execute(insert(tables.nodes).values(row).returning(tables.nodes.c.node_key))
+        ).scalar_one()
+        for gpu, (device, model) in GPUS.items():
+            named = {"node_key": key, "gpu": gpu, "device_id": device, "model": model}
+            await connection.execute(insert(tables.gpus).values(named | {"first_seen": START, "last_seen": START}))
+    return Node(database, int(key), id_)
+
+
+def service(database: Database, **options: int) -> History:
+    return History(database, FakeClock(), query_timeout_ms=options.get("query_timeout_ms", 10_000))
+
+
+async def answer(node: Node, subject: Subject, **parameters: str) -> dict[str, Any]:
+    """The JSON answer; `start` and `end` stand for from and to."""
+    names = {"start": "from", "end": "to"}
+    pairs = [(names.get(name, name), text) for name, text in parameters.items()]
+    found = await service(node.database).read(subject, CALLER, node.id, pairs)
+    decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(HistoryAnswer.of(found)))
+    return decoded
+
+
+def points_of(answered: dict[str, Any]) -> dict[Key, list[Any]]:
+    """Points by device, field and aggregate."""
+    found = {
+        (series.get("deviceId"), series["field"], series["agg"]): series["points"] for series in answered["series"]
+    }
+    assert len(found) == len(answered["series"])
+    return found
+
+
+# ----- the plain computation -----
+
+AGGREGATES: dict[str, Callable[[list[Any]], Any]] = {
+    "avg": lambda values: sum(values) / len(values),
+    "min": min,
+    "max": max,
+    "sum": sum,
+    "count": len,
+    "last": lambda values: values[-1],
+}
+
+
+def computed(
+    fields: Sequence[Field], samples: list[tuple[datetime, Values]], interval: str, start: datetime, end: datetime
+) -> dict[tuple[str, str], list[Any]]:
+    """Points of every field by every aggregate that fits, from samples in steps."""
+    width = WIDTHS.get(Interval(interval))
+    buckets: dict[tuple[str, datetime], list[Any]] = defaultdict(list)
+    for time, values in sorted(samples, key=lambda sample: sample[0]):
+        midnight = time.replace(hour=0, minute=0, second=0, microsecond=0)
+        bucket = time if width is None else midnight + (time - midnight) // width * width
+        for field, value in zip(fields, values, strict=True):
+            if start <= time < end and value is not None:
+                buckets[field.name, bucket].append(value)
+    return {
+        (field.name, name): [
+            [written(bucket), in_units(field, name, AGGREGATES[name](values))]
+            for (of, bucket), values in buckets.items()
+            if of == field.name
+        ]
+        for field in fields
+        for name in (AGGREGATES if field.quantity else ("count", "last"))
+    }
+
+
+def in_units(field: Field, aggregate: str, value: Any) -> Any:
+    """Whole numbers stay whole, whatever their size."""
+    steps = field.quantity.steps_per_unit if field.quantity else 1
+    return value if steps == 1 or aggregate == "count" else value / steps
+
+
+def written(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z"
+
+
+def assert_same(found: dict[Key, list[Any]], device: str | None, expected: dict[tuple[str, str], list[Any]]) -> None:
+    """The same points; averages to four decimals, the rest exactly."""
+    for (field, agg), points in expected.items():
+        given_points = found.get((device, field, agg), [])
+        assert [time for time, _ in given_points] == [time for time, _ in points]
+        for (_, value), (_, right) in zip(given_points, points, strict=True):
+            if agg == "avg":
+                assert abs(value - right) <= 0.5001e-4 + abs(right) * 1e-15
+                assert value == round(value, 4)
+            else:
+                assert value == right
+
+
+FIRST, LAST = START - timedelta(hours=30), START + timedelta(hours=6)
+TICKS = st.integers(-60, 60).map(lambda tick: START + timedelta(seconds=10 * tick))  # often where a bucket starts
+MOMENTS = st.one_of(
+    TICKS,
+    TICKS.map(lambda moment: moment - timedelta(milliseconds=1)),
+    st.integers(0, 36 * 3_600_000).map(lambda milliseconds: FIRST + timedelta(milliseconds=milliseconds)),
+)
+INTERVALS = st.sampled_from(["raw", "1m", "5m", "15m", "1h", "6h", "1d"])
+RANGES = st.just([FIRST, LAST]) | st.lists(MOMENTS, min_size=2, max_size=2, unique=True).map(sorted)
+
+
+def steps(field: Field) -> st.SearchStrategy[Any]:
+    if field.quantity is None:
+        return st.sampled_from([None, "online", "maintenance"])
+    scale, quantity = field.quantity.steps_per_unit, field.quantity
+    low, high = int(quantity.low * scale), int(quantity.high * scale)
+    return st.sampled_from([None, low, high]) | st.integers(low, high) | st.integers(max(low, 0), min(high, 1000))
+
+
+def sample_sets(fields: Sequence[Field]) -> st.SearchStrategy[Samples]:
+    return st.dictionaries(MOMENTS, st.tuples(*(steps(field) for field in fields)), max_size=12)
+
+
+on_a_database = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+EVERY = ",".join(AGGREGATES)
+
+
+@on_a_database
+@given(samples=sample_sets(NODE_METRIC_FIELDS), interval=INTERVALS, bounds=RANGES)
+async def test_node_metrics_are_what_was_measured(
+    node: Node, samples: Samples, interval: str, bounds: list[datetime]
+) -> None:
+    """Every field by every aggregate: gaps, nulls, values up to the largest, irregular times."""
+    fresh = await make_node(node.database)
+    await fresh.insert(tables.node_metrics, samples)
+    start, end = bounds
+    answered = await answer(
+        fresh, NODE_HISTORY, start=start.isoformat(), end=end.isoformat(), interval=interval, agg=EVERY
+    )
+    assert {name: answered[name] for name in ("from", "to", "interval", "source")} == {
+        "from": written(start),
+        "to": written(end),
+        "interval": interval,
+        "source": "node_metrics",
+    }
+    expected = computed(NODE_METRIC_FIELDS, list(samples.items()), interval, start, end)
+    assert_same(points_of(answered), None, expected)
+    assert len(answered["series"]) == len(expected)
+
+
+@on_a_database
+@given(
+    samples=st.fixed_dictionaries({gpu: sample_sets(GPU_METRIC_FIELDS) for gpu in GPUS}),
+    interval=INTERVALS,
+    bounds=RANGES,
+)
+async def test_gpu_metrics_are_what_was_measured(
+    node: Node, samples: dict[int, Samples], interval: str, bounds: list[datetime]
+) -> None:
+    """By device: what a device measured as one model and as another is one series."""
+    fresh = await make_node(node.database)
+    of_device: dict[str, dict[datetime, Values]] = {"GPU-a": {}, "GPU-b": {}}
+    for gpu in GPUS:
+        new = {time: values for time, values in samples[gpu].items() if time not in of_device[GPUS[gpu][0]]}
+        of_device[GPUS[gpu][0]] |= new
+        await fresh.insert(tables.gpu_metrics, new, gpu)
+    start, end = bounds
+    asked = {"start": start.isoformat(), "end": end.isoformat(), "interval": interval, "agg": EVERY}
+    found = points_of(await answer(fresh, GPU_HISTORY, **asked))
+    for device, measured in of_device.items():
+        expected = computed(GPU_METRIC_FIELDS, list(measured.items()), interval, start, end)
+        assert_same(found, device, expected)
+        only = points_of(await answer(fresh, GPU_HISTORY, **asked, deviceId=device))
+        assert_same(only, device, expected)
+        assert len(only) == len(expected)
+    assert {device for device, _, _ in found} == {
+        device for device, measured in of_device.items() if any(start <= time < end for time in measured)
+    }
+
+
+@on_a_database
+@given(
+    beats=sample_sets(HEARTBEAT_FIELDS), gpu_beats=sample_sets(GPU_HEARTBEAT_FIELDS), interval=INTERVALS, bounds=RANGES
+)
+async def test_heartbeats_are_what_was_measured(
+    node: Node, beats: Samples, gpu_beats: Samples, interval: str, bounds: list[datetime]
+) -> None:
+    """The node's values, its status among them, and each device's beside them."""
+    fresh = await make_node(node.database)
+    await fresh.insert(tables.heartbeats, beats)
+    await fresh.insert(tables.gpu_heartbeats, gpu_beats, 2)
+    start, end = bounds
+    asked = {"start": start.isoformat(), "end": end.isoformat(), "interval": interval}
+    answered = await answer(fresh, HEARTBEAT_HISTORY, **asked, agg="count,last", fields="status,utilization")
+    assert answered["source"] == "heartbeats"
+    found = points_of(answered)
+    numbers = ",".join(field.name for field in (*HEARTBEAT_FIELDS, *GPU_HEARTBEAT_FIELDS) if field.quantity)
+    found |= points_of(await answer(fresh, HEARTBEAT_HISTORY, **asked, agg=EVERY, fields=numbers))
+    assert_same(found, None, computed(HEARTBEAT_FIELDS, list(beats.items()), interval, start, end))
+    assert_same(found, "GPU-b", computed(GPU_HEARTBEAT_FIELDS, list(gpu_beats.items()), interval, start, end))
+
+
+def seconds(number: int) -> Samples:
+    """So many samples of node metrics, one a second, the newest a second ago."""
+    values = (452, 32, 550, 256_000, 160_000, 96_000, 625, 2_048_000, 1_024_000, 1_024_000, 500, 1, 2)
+    return {START - timedelta(seconds=second): values for second in range(1, number + 1)}
+
+
+async def test_raw_answer_that_is_too_long_is_refused(node: Node) -> None:
+    """What counts are the samples that are there, not those that might be."""
+    await node.insert(tables.node_metrics, seconds(MAX_POINTS_A_SERIES))
+    asked = {"interval": "raw", "fields": "cpuUsage"}
+    full = await answer(node, NODE_HISTORY, **asked, start="now-30d")
+    assert len(full["series"][0]["points"]) == MAX_POINTS_A_SERIES
+    await node.insert(tables.node_metrics, {START - timedelta(hours=20): (None,) * 13})
+    async with api(node.database) as client:
+        refused = await client.get(f"/nodes/{node.id}/metrics", params=asked | {"from": "now-30d"})
+    assert refused.status_code == 400
+    assert refused.json()["details"] == [
+        {
+            "field": "interval",
+            "message": "raw gives more points than the 10,000 that each of 1 series may have: "
+            "interval=5m would do (8,640)",
+        }
+    ]
+
+
+async def test_raw_limit_holds_for_each_device(node: Node) -> None:
+    """One device's samples do not use up another's room, nor may they."""
+    values = dict.fromkeys(seconds(MAX_POINTS_A_SERIES + 1), (1, 2, 3, 4, 5, 6))
+    await node.insert(tables.gpu_metrics, values, 1)
+    async with api(node.database) as client:
+        query = {"interval": "raw", "fields": "utilization", "from": "now-12h"}
+        assert (await client.get(f"/nodes/{node.id}/gpus/metrics", params=query)).status_code == 400
+        query |= {"to": "now-1s"}
+        assert (await client.get(f"/nodes/{node.id}/gpus/metrics", params=query)).status_code == 200
+
+
+@pytest.mark.parametrize("server", WITH_TIMERS, indirect=True)
+async def test_query_over_its_time_limit_is_stopped(node: Node) -> None:
+    """With a sentence that says so; the next question is answered."""
+    started = datetime.now(UTC)
+    with pytest.raises(StorageUnavailable, match="time limit of 100 ms"):
+        async with reading(node.database, 100) as reader:
+            await reader.fetch(compiled(select(func.pg_sleep(30))), {})
+    assert datetime.now(UTC) - started < timedelta(seconds=5)
+    await answer(node, NODE_HISTORY)
+
+
+@asynccontextmanager
+async def api(database: Database, caller: Caller = CALLER) -> AsyncIterator[AsyncClient]:
+    """The endpoints, served in memory to one caller."""
+    history = service(database)
+    app = Litestar(
+        route_handlers=[HistoryController],
+        dependencies={
+            "history": Provide(lambda: history, sync_to_thread=False),
+            "caller": Provide(lambda: caller, sync_to_thread=False),
+        },
+        exception_handlers=EXCEPTION_HANDLERS,
+    )
+    transport = ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]
+    async with AsyncClient(transport=transport, base_url="http://localhost:3305") as client:
+        yield client
+
+
+async def test_answers_over_http(node: Node) -> None:
+    """The contract's shape, in JSON."""
+    await node.insert(tables.gpu_metrics, {START - timedelta(minutes=1): (850, 80_000, 20_000, None, 720, 2_504)}, 2)
+    async with api(node.database) as client:
+        found = await client.get(
+            f"/nodes/{node.id}/gpus/metrics", params={"fields": "powerUsage,memoryFree", "agg": "max,count"}
+        )
+        assert found.status_code == 200
+        time = "2026-11-23T11:59:00.000Z"
+        assert found.json() == {
+            "from": "2026-11-23T11:00:00.000Z",
+            "to": "2026-11-23T12:00:00.000Z",
+            "interval": "1m",
+            "source": "gpu_metrics",
+            "series": [
+                {"deviceId": "GPU-b", "field": "powerUsage", "agg": "max", "points": [[time, 250.4]]},
+                {"deviceId": "GPU-b", "field": "powerUsage", "agg": "count", "points": [[time, 1]]},
+                {"deviceId": "GPU-b", "field": "memoryFree", "agg": "max", "points": []},
+                {"deviceId": "GPU-b", "field": "memoryFree", "agg": "count", "points": []},
+            ],
+        }
+        beats = (await client.get(f"/nodes/{node.id}/heartbeats")).json()
+        assert [series["field"] for series in beats["series"]] == [field.name for field in HEARTBEAT_FIELDS]
+        assert all(series["points"] == [] for series in beats["series"])
+        metrics = (await client.get(f"/nodes/{node.id}/metrics")).json()
+        assert len(metrics["series"]) == len(NODE_METRIC_FIELDS)
+
+
+@pytest.mark.parametrize("path", ["metrics", "gpus/metrics", "heartbeats"])
+async def test_nodes_that_cannot_be_seen(node: Node, path: str) -> None:
+    """Deleted, another org's, never there: 404, all the same; of another shape: 400."""
+    stranger = Caller("user", CallerRole.OPERATOR, Owner(org_id="another"))
+    admin = Caller("user", CallerRole.ADMIN, Owner())
+    async with api(node.database, stranger) as client:
+        assert (await client.get(f"/nodes/{node.id}/{path}")).status_code == 404
+    async with api(node.database, admin) as client:
+        assert (await client.get(f"/nodes/{node.id}/{path}")).status_code == 200
+        never = await client.get(f"/nodes/{'f' * 24}/{path}")
+        assert (never.status_code, never.json()["message"]) == (404, "Node not found")
+        assert (await client.get(f"/nodes/x/{path}")).json()["details"][0]["field"] == "_id"
+    async with node.database.transaction() as connection:
+        await connection.execute(
+            update(tables.nodes).where(tables.nodes.c.node_key == node.key).values(deleted_at=START)
+        )
+    async with api(node.database) as client:
+        assert (await client.get(f"/nodes/{node.id}/{path}")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "device", ["GPU-c", "", "\0", "x" * 1000, "' OR true --"], ids=["another", "empty", "NUL", "long", "SQL"]
+)
+async def test_device_that_never_was(node: Node, device: str) -> None:
+    """404 with a sentence; one without samples has series without points."""
+    async with api(node.database) as client:
+        path = f"/nodes/{node.id}/gpus/metrics"
+        refused = await client.get(path, params={"deviceId": device})
+        assert refused.status_code == 404
+        assert "never had a GPU of this deviceId" in refused.json()["message"]
+        silent = (await client.get(path, params={"deviceId": "GPU-a"})).json()
+        assert [series["points"] for series in silent["series"]] == [[]] * len(GPU_METRIC_FIELDS)
+        assert (await client.get(path)).json()["series"] == []

@@ -1,0 +1,226 @@
+"""Frames into tables: exactly once, acknowledged after the commit, whatever the database does meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from app.domain.ingest import Ingest
+from app.errors import AiwmError, SampleRefused
+from app.model import GpuReading, Sample, SampleKind
+from app.storage.database import Database
+from app.storage.engines.base import StorageEngine
+from app.storage.samples import Arrival, Outcome
+from tests.fakes import START, FakeClock
+
+HEARTBEAT = ("online", 452, 628, 2, 3630)
+METRICS = (452, 32, 550, 256_000, 160_000, 96_000, 625, 2_048_000, 1_024_000, 1_024_000, 500, 1_000_000, 500_000)
+GPU_METRICS = (850, 80_000, 20_000, 60_000, 720, 2500)
+
+
+@asynccontextmanager
+async def running(database: Database, engine: StorageEngine, clock: FakeClock, **options: int) -> AsyncIterator[Ingest]:
+    """An ingest whose flusher runs."""
+    ingest = Ingest(database, engine, clock, capacity_bytes=options.get("capacity_bytes", 1_000_000))
+    task = asyncio.create_task(ingest.run())
+    try:
+        yield ingest
+        await ingest.drain(task)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def node_key(database: Database) -> int:
+    """A node with two GPUs, connected with epoch 1."""
+    return await make_node(database)
+
+
+async def make_node(database: Database) -> int:
+    async with database.transaction() as connection:
+        node_key = (
+            await connection.execute(
+                text("""
+                    INSERT INTO nodes (id, name, role, is_local, created_by, created_at, updated_at)
+                    VALUES (lpad(to_hex((random() * 1e9)::int), 24, '0'), 'n', '{worker}', false, 'me', :now, :now)
+                    RETURNING node_key
+                """),
+                {"now": START},
+            )
+        ).scalar_one()
+        await connection.execute(
+            text("""
+                INSERT INTO node_state (node_key, status, status_changed_at, last_heartbeat, updated_at, epoch, gateway_id)
+                VALUES (:node_key, 'offline', :now, :now, :now, 1, 1)
+            """),
+            {"node_key": node_key, "now": START},
+        )
+        for gpu in (1, 2):
+            await connection.execute(
+                text("""
+                    INSERT INTO gpus (node_key, gpu, device_id, model, first_seen, last_seen)
+                    VALUES (:node_key, :gpu, :device, 'A100', :now, :now)
+                """),
+                {"node_key": node_key, "gpu": gpu, "device": f"GPU-{gpu}", "now": START},
+            )
+    return int(node_key)
+
+
+def heartbeat(node_key: int, seconds: float = 0, **changes: Any) -> Arrival:
+    """A heartbeat of two GPUs."""
+    gpus = (GpuReading("GPU-1", None, (850, 720)), GpuReading("GPU-2", None, (None, 650)))
+    sample = Sample(SampleKind.HEARTBEAT, START + timedelta(seconds=seconds), changes.pop("values", HEARTBEAT), gpus)
+    return Arrival(node_key, changes.pop("epoch", 1), START, SampleKind.HEARTBEAT, sample, (1, 2))
+
+
+def metrics(node_key: int, seconds: float = 0, gpus: tuple[int, ...] = (1, 2)) -> Arrival:
+    """Metrics of some GPUs."""
+    readings = tuple(GpuReading(f"GPU-{gpu}", "A100", GPU_METRICS) for gpu in gpus)
+    sample = Sample(SampleKind.METRICS, START + timedelta(seconds=seconds), METRICS, readings)
+    return Arrival(node_key, 1, START, SampleKind.METRICS, sample, gpus)
+
+
+async def send(ingest: Ingest, *arrivals: Arrival) -> list[Outcome | AiwmError]:
+    """Put frames in and wait for their fates."""
+    loop = asyncio.get_running_loop()
+    fates: list[asyncio.Future[Outcome | AiwmError]] = [loop.create_future() for _ in arrivals]
+    for arrival, fate in zip(arrivals, fates, strict=True):
+        await ingest.put(arrival, 1000, fate.set_result)
+    async with asyncio.timeout(30):
+        return list(await asyncio.gather(*fates))
+
+
+async def count(database: Database, table: str) -> int:
+    async with database.transaction() as connection:
+        return int((await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one())
+
+
+async def test_every_value_of_a_frame_is_stored(
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int
+) -> None:
+    """A heartbeat and a metrics message land whole in their four tables."""
+    async with running(database, engine, clock) as ingest:
+        assert await send(ingest, heartbeat(node_key), metrics(node_key)) == [Outcome.STORED, Outcome.STORED]
+    async with database.transaction() as connection:
+        beat = (await connection.execute(text("SELECT * FROM heartbeats"))).one()
+        gpu_beats = (await connection.execute(text("SELECT * FROM gpu_heartbeats ORDER BY gpu"))).all()
+        measured = (await connection.execute(text("SELECT * FROM node_metrics"))).one()
+        gpus = (await connection.execute(text("SELECT * FROM gpu_metrics ORDER BY gpu"))).all()
+    assert tuple(beat) == (node_key, START, *HEARTBEAT)
+    assert [tuple(row) for row in gpu_beats] == [(node_key, 1, START, 850, 720), (node_key, 2, START, None, 650)]
+    assert tuple(measured) == (node_key, START, *METRICS)
+    assert [tuple(row) for row in gpus] == [(node_key, 1, START, *GPU_METRICS), (node_key, 2, START, *GPU_METRICS)]
+
+
+async def test_a_sample_sent_again_is_stored_once(
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int
+) -> None:
+    """A replay is acknowledged as a duplicate, also within one batch, and new frames beside it are stored."""
+    async with running(database, engine, clock) as ingest:
+        await send(ingest, heartbeat(node_key))
+        fates = await send(ingest, heartbeat(node_key), heartbeat(node_key, 30), heartbeat(node_key, 30))
+    assert fates == [Outcome.DUPLICATE, Outcome.STORED, Outcome.DUPLICATE]
+    assert (await count(database, "heartbeats"), await count(database, "gpu_heartbeats")) == (2, 4)
+
+
+async def test_a_partly_new_sample_is_stored(
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int
+) -> None:
+    """Metrics of the same time that bring another GPU add that GPU's row."""
+    async with running(database, engine, clock) as ingest:
+        await send(ingest, metrics(node_key, gpus=(1,)))
+        assert await send(ingest, metrics(node_key, gpus=(1, 2))) == [Outcome.STORED]
+    assert (await count(database, "node_metrics"), await count(database, "gpu_metrics")) == (1, 2)
+
+
+async def test_a_poisoned_sample_is_isolated(
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int
+) -> None:
+    """One sample that the database refuses is rejected alone; its neighbours are stored."""
+    poison = heartbeat(node_key, 7, values=("online", 99_999, 0, 0, 0))
+    batch = [heartbeat(node_key, second) for second in range(6)] + [poison, heartbeat(node_key, 8)]
+    async with running(database, engine, clock) as ingest:
+        fates = await send(ingest, *batch)
+    assert isinstance(fates[6], SampleRefused)
+    assert [fate for fate in fates if fate is Outcome.STORED] == [Outcome.STORED] * 7
+    assert await count(database, "heartbeats") == 7
+
+
+async def test_a_failed_flush_is_tried_again(
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int
+) -> None:
+    """While the table is away nothing is acknowledged; when it is back everything is stored."""
+    async with running(database, engine, clock) as ingest:
+        async with database.transaction() as connection:
+            await connection.execute(text("ALTER TABLE heartbeats RENAME TO heartbeats_away"))
+        sending = asyncio.create_task(send(ingest, heartbeat(node_key)))
+        async with asyncio.timeout(10):
+            while not clock.sleepers:
+                await asyncio.sleep(0.01)
+        assert not sending.done()
+        async with database.transaction() as connection:
+            await connection.execute(text("ALTER TABLE heartbeats_away RENAME TO heartbeats"))
+        clock.advance(10)
+        assert await sending == [Outcome.STORED]
+    assert await count(database, "heartbeats") == 1
+
+
+async def test_a_full_buffer_makes_senders_wait(
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int
+) -> None:
+    """Beyond the high mark nothing goes in until a flush has made room; nothing is dropped."""
+    ingest = Ingest(database, engine, clock, capacity_bytes=2000)
+    fates: list[Outcome | AiwmError] = []
+    for second in range(2):
+        await ingest.put(heartbeat(node_key, second), 1000, fates.append)
+    waiting = asyncio.create_task(ingest.put(heartbeat(node_key, 2), 1000, fates.append))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    task = asyncio.create_task(ingest.run())
+    async with asyncio.timeout(10):
+        await waiting
+    await ingest.drain(task)
+    assert fates == [Outcome.STORED] * 3
+
+
+async def test_a_late_sample_does_not_replace_newer_values(
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int
+) -> None:
+    """The shown values are those of the newest sample, in whatever order samples come."""
+    async with running(database, engine, clock) as ingest:
+        await send(ingest, heartbeat(node_key, 60))
+        await send(ingest, heartbeat(node_key, 0, values=("online", 1, 2, 3, 4)))
+    async with database.transaction() as connection:
+        state = (await connection.execute(text("SELECT cpu_usage, uptime_seconds FROM node_state"))).one()
+    assert tuple(state) == (452, 3630)
+
+
+async def test_the_power_of_each_gpu_is_kept_as_present(
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int
+) -> None:
+    """At the place of its number; heartbeats, which tell no power, and metrics without GPUs leave it."""
+    async with running(database, engine, clock) as ingest:
+        await send(ingest, metrics(node_key, 60, gpus=(2,)))
+        await send(ingest, metrics(node_key, 0), heartbeat(node_key, 90))
+        await send(ingest, metrics(node_key, 120, gpus=()))
+    async with database.transaction() as connection:
+        power = (await connection.execute(text("SELECT gpu_power_usage FROM node_state"))).scalar_one()
+    assert power == [None, 2500]
+
+
+async def test_only_the_owner_s_heartbeat_revives_a_node(
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int
+) -> None:
+    """A buffered heartbeat of a connection that was taken over stores its sample and leaves the status alone."""
+    async with running(database, engine, clock) as ingest:
+        await send(ingest, heartbeat(node_key, 0, epoch=0))
+        async with database.transaction() as connection:
+            assert (await connection.execute(text("SELECT status FROM node_state"))).scalar_one() == "offline"
+        await send(ingest, heartbeat(node_key, 1))
+        async with database.transaction() as connection:
+            assert (await connection.execute(text("SELECT status FROM node_state"))).scalar_one() == "online"

@@ -1,0 +1,214 @@
+"""Every transition of a node's status, over real sockets, by a clock that the test moves."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.clock import timestamp
+from app.storage.database import Database
+from tests.fakes import FakeClock
+from tests.frames import heartbeat, metrics, register
+from tests.integration.gateway import Gateway, eventually, running_gateway
+from tests.worker import Worker
+
+
+@pytest.fixture
+async def gateway(database: Database, clock: FakeClock) -> AsyncIterator[Gateway]:
+    """A service that answers."""
+    async with running_gateway(database, clock) as gateway:
+        yield gateway
+
+
+async def greet(worker: Worker) -> None:
+    """Take the CONNECTION_ACK."""
+    assert (await worker.receive())["status"] == "success"
+
+
+async def introduce(worker: Worker) -> None:
+    """Take the CONNECTION_ACK and register."""
+    await greet(worker)
+    assert (await worker.ask(register()))["type"] == "REGISTER_ACK"
+
+
+async def beat(gateway: Gateway, worker: Worker) -> None:
+    """One acknowledged heartbeat."""
+    answer = await worker.ask(heartbeat(timestamp(gateway.clock.now()), ack=True))
+    assert answer["data"]["status"] == "stored"
+
+
+async def test_pending_installing_online_offline(gateway: Gateway) -> None:
+    """The document's whole life of a node: created, connected, registered, gone."""
+    node_id = await gateway.create_node()
+    assert await gateway.status(node_id) == ("pending", False)
+    async with gateway.worker(await gateway.make_token(node_id)) as worker:
+        await greet(worker)
+        assert await gateway.status(node_id) == ("installing", True)
+        assert (await worker.ask(register()))["type"] == "REGISTER_ACK"
+        assert await gateway.status(node_id) == ("online", True)
+    await gateway.becomes(node_id, "offline", connected=False)
+
+
+async def test_a_cut_wire_is_offline_at_once(gateway: Gateway) -> None:
+    """A connection that breaks without a goodbye counts as a disconnect by the worker."""
+    node_id = await gateway.create_node()
+    async with gateway.worker(await gateway.make_token(node_id)) as worker:
+        await introduce(worker)
+        worker.vanish()
+        await gateway.becomes(node_id, "offline", connected=False)
+
+
+async def test_silence_is_offline_after_the_timeout_and_a_heartbeat_recovers(gateway: Gateway) -> None:
+    """90 s without a heartbeat: offline, its socket still open; the next heartbeat alone makes it online."""
+    node_id = await gateway.create_node()
+    async with gateway.worker(await gateway.make_token(node_id)) as worker:
+        await introduce(worker)
+        gateway.clock.advance(60)
+        await beat(gateway, worker)
+        await gateway.passes(89)
+        await beat_metrics(gateway, worker)
+        assert await gateway.status(node_id) == ("online", True)
+        gateway.clock.advance(2)
+        await gateway.becomes(node_id, "offline", connected=True)
+        await beat(gateway, worker)
+        assert await gateway.status(node_id) == ("online", True)
+
+
+async def beat_metrics(gateway: Gateway, worker: Worker) -> None:
+    """Acknowledged metrics, which are no heartbeat."""
+    answer = await worker.ask(metrics(timestamp(gateway.clock.now()), ack=True))
+    assert answer["data"]["status"] == "stored"
+
+
+async def test_a_node_comes_back_with_its_first_heartbeat_not_by_connecting(gateway: Gateway) -> None:
+    """A registered node that reconnects stays offline until it is heard."""
+    node_id = await gateway.create_node()
+    token = await gateway.make_token(node_id)
+    async with gateway.worker(token) as worker:
+        await introduce(worker)
+    await gateway.becomes(node_id, "offline", connected=False)
+    async with gateway.worker(token) as worker:
+        await greet(worker)
+        assert await gateway.status(node_id) == ("offline", True)
+        gateway.clock.advance(1)
+        await beat(gateway, worker)
+        assert await gateway.status(node_id) == ("online", True)
+
+
+async def test_maintenance_is_moved_by_hand_alone(gateway: Gateway) -> None:
+    """Neither heartbeats nor goodbyes nor registrations move a node out of maintenance; samples are stored."""
+    node_id = await gateway.create_node()
+    token = await gateway.make_token(node_id)
+    async with gateway.worker(token) as worker:
+        await introduce(worker)
+        await put_status(gateway, node_id, "maintenance")
+        gateway.clock.advance(1)
+        await beat(gateway, worker)
+        assert await gateway.status(node_id) == ("maintenance", True)
+        await worker.ask(register())
+        assert await gateway.status(node_id) == ("maintenance", True)
+    await gateway.becomes(node_id, "maintenance", connected=False)
+    gateway.clock.advance(200)
+    await put_status(gateway, node_id, "online")
+    assert await gateway.status(node_id) == ("online", False)
+    gateway.clock.advance(91)
+    await gateway.becomes(node_id, "offline", connected=False)
+
+
+async def put_status(gateway: Gateway, node_id: str, status: str) -> None:
+    """Set a status by hand."""
+    answer = await gateway.http.put(f"/nodes/{node_id}", json={"status": status})
+    assert answer.status_code == 200, answer.text
+
+
+async def test_a_takeover_keeps_the_node_online(gateway: Gateway) -> None:
+    """The newer connection wins; the older is closed with 4409 and its goodbye changes nothing."""
+    node_id = await gateway.create_node()
+    token = await gateway.make_token(node_id)
+    async with gateway.worker(token) as first:
+        await introduce(first)
+        async with gateway.worker(token) as second:
+            await greet(second)
+            assert await first.closed() == 4409
+            assert await gateway.status(node_id) == ("online", True)
+            gateway.clock.advance(1)
+            await beat(gateway, second)
+            assert await gateway.status(node_id) == ("online", True)
+
+
+async def test_a_restart_leaves_nobody_falsely_connected_and_flaps_nobody(database: Database, clock: FakeClock) -> None:
+    """A stopped service closes with 1012 and leaves statuses alone; only the timeout after the restart decides."""
+    async with running_gateway(database, clock) as gateway:
+        stays, leaves = await gateway.create_node(), await gateway.create_node()
+        token = await gateway.make_token(stays)
+        worker, other = gateway.worker(token), gateway.worker(await gateway.make_token(leaves))
+        await worker.__aenter__()
+        await other.__aenter__()
+        await introduce(worker)
+        await introduce(other)
+    assert (await worker.closed(), await other.closed()) == (1012, 1012)
+    clock.advance(3600)
+    async with running_gateway(database, clock) as gateway:
+        assert await gateway.status(stays) == ("online", False)
+        await gateway.passes(60)
+        assert await gateway.status(stays) == ("online", False)
+        async with gateway.worker(token) as worker:
+            await greet(worker)
+            await beat(gateway, worker)
+            clock.advance(31)
+            await gateway.becomes(leaves, "offline", connected=False)
+            assert await gateway.status(stays) == ("online", True)
+
+
+async def test_a_killed_gateway_leaves_nobody_falsely_connected(database: Database, clock: FakeClock) -> None:
+    """Whoever takes the seat of a gateway that died clears what it left; the statuses wait for the timeout."""
+    async with running_gateway(database, clock) as gateway:
+        node_id = await gateway.create_node()
+        async with gateway.worker(await gateway.make_token(node_id)) as worker:
+            await introduce(worker)
+            async with running_gateway(database, clock, seat_port=gateway.settings.port) as successor:
+                assert await successor.status(node_id) == ("online", False)
+
+
+async def test_an_expired_token_ends_its_connection(gateway: Gateway) -> None:
+    """A socket does not outlive its token: 4401."""
+    node_id = await gateway.create_node()
+    async with gateway.worker(await gateway.make_token(node_id, expiresIn=60)) as worker:
+        await introduce(worker)
+        gateway.clock.advance(61)
+        assert await worker.closed() == 4401
+
+
+async def test_values_of_the_newest_heartbeat_and_metrics_are_shown(gateway: Gateway) -> None:
+    """What was acknowledged is what `GET /nodes/:id` shows."""
+    node_id = await gateway.create_node()
+    async with gateway.worker(await gateway.make_token(node_id)) as worker:
+        await introduce(worker)
+        gateway.clock.advance(60)
+        await beat(gateway, worker)
+        await beat_metrics(gateway, worker)
+        node = await gateway.node(node_id)
+    now = timestamp(gateway.clock.now())
+    assert (node["cpuUsage"], node["ramUsage"], node["ramFree"], node["uptimeSeconds"]) == (45.2, 62.8, 96, 3630)
+    assert (node["lastHeartbeat"], node["lastMetricsAt"], node["lastSeenAt"], node["updatedAt"]) == (now,) * 4
+    assert node["gpuDevices"] == [
+        {
+            "deviceId": "GPU-0",
+            "model": "NVIDIA A100",
+            "memoryTotal": 80,
+            "memoryFree": 60,
+            "utilization": 85,
+            "temperature": 72,
+        }
+    ]
+
+
+async def test_an_unregistered_node_that_leaves_is_offline(gateway: Gateway) -> None:
+    """A disconnect is a disconnect, also while installing; connecting again installs again."""
+    node_id = await gateway.create_node()
+    token = await gateway.make_token(node_id)
+    async with gateway.worker(token) as worker:
+        await greet(worker)
+    await gateway.becomes(node_id, "offline", connected=False)
+    async with gateway.worker(token) as worker:
+        await greet(worker)
+        await eventually(lambda: gateway.status(node_id), ("installing", True))
