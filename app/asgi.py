@@ -57,9 +57,9 @@ async def service(
         gateway_id = await stack.enter_async_context(_seat(settings, database, clock))
         registry = Registry(database, gateway_id, clock)
         stack.push_async_callback(_last_goodbyes, registry)
-        await stack.enter_async_context(_background(registry.run(), on_failure))
+        await stack.enter_async_context(_background("registry", registry.run(), on_failure))
         ingest = Ingest(database, engine, clock, capacity_bytes=settings.ingest_buffer_bytes)
-        flusher = await stack.enter_async_context(_background(ingest.run(), on_failure))
+        flusher = await stack.enter_async_context(_background("ingest", ingest.run(), on_failure))
         stack.push_async_callback(ingest.drain, flusher)
         liveness = Liveness(
             database,
@@ -69,7 +69,7 @@ async def service(
             oldest_wait=ingest.oldest_wait,
             each_sweep=registry.hang_up_expired,
         )
-        await stack.enter_async_context(_background(liveness.run(), on_failure))
+        await stack.enter_async_context(_background("liveness", liveness.run(), on_failure))
         tokens = Tokens(settings.jwt_secret, clock)
         gateway = Gateway(_controller(settings), clock, registry, ingest, tokens.verify_node)
         yield application(settings, database, clock, tokens, gateway)
@@ -143,16 +143,16 @@ async def _last_goodbyes(registry: Registry) -> None:
 
 @asynccontextmanager
 async def _background(
-    coroutine: Coroutine[Any, Any, None], on_failure: Callable[[], None]
+    name: str, coroutine: Coroutine[Any, Any, None], on_failure: Callable[[], None]
 ) -> AsyncIterator["asyncio.Task[None]"]:
     """A task of the service's, cancelled and awaited in the end."""
 
     def report(task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and task.exception() is not None:
-            _log.critical("A part of the service has failed; the service stops.", exc_info=task.exception())
+            _log.critical("The service stops, because a part of it (%s) has failed.", name, exc_info=task.exception())
             on_failure()
 
-    task = asyncio.create_task(coroutine)
+    task = asyncio.create_task(coroutine, name=name)
     task.add_done_callback(report)
     try:
         yield task

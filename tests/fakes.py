@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
+from typing import Any
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -13,7 +14,7 @@ class FakeClock:
     def __init__(self, start: datetime = START) -> None:
         self._start = start
         self._elapsed = 0.0
-        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._sleepers: list[tuple[float, int, asyncio.Task[Any] | None, asyncio.Future[None]]] = []
 
     def now(self) -> datetime:
         """Wall time, UTC."""
@@ -26,13 +27,22 @@ class FakeClock:
     async def sleep(self, seconds: float) -> None:
         """Wait until the test has advanced the clock that far."""
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heappush(self._sleepers, (self._elapsed + seconds, id(woken), woken))
+        heappush(self._sleepers, (self._elapsed + seconds, id(woken), asyncio.current_task(), woken))
         await woken
+
+    async def all_asleep(self, name: str) -> None:
+        """Wait until every task of this name waits for time to pass: what it was at is done."""
+        async with asyncio.timeout(10):
+            while {task for task in asyncio.all_tasks() if task.get_name() == name} - self._asleep():
+                await asyncio.sleep(0.005)
+
+    def _asleep(self) -> set[asyncio.Task[Any] | None]:
+        return {task for *_, task, woken in self._sleepers if not woken.done()}
 
     @property
     def sleepers(self) -> int:
         """How many are waiting for time to pass."""
-        return sum(not woken.done() for *_, woken in self._sleepers)
+        return len(self._asleep())
 
     def advance(self, seconds: float) -> None:
         """Let time pass and wake everyone whose time has come."""

@@ -162,7 +162,7 @@ class Ingest:
                 _log.warning(
                     "%d frames wait to be stored: %s.",
                     len(batch) + len(self._buffer),
-                    repr(error.__cause__) if is_away else "the database did not take them",
+                    repr(error.__cause__ or error) if is_away else "the database did not take them",
                     exc_info=None if is_away else error,
                 )
                 await self._clock.sleep(delay)

@@ -4,11 +4,9 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Any
 
 import httpx
-from sqlalchemy import text
 
 from app.asgi import service
 from app.domain.auth import Tokens
@@ -62,13 +60,9 @@ class Gateway:
 
     async def passes(self, seconds: float) -> None:
         """Let time pass, and the sweep that is due by then."""
+        await self.clock.all_asleep("liveness")
         self.clock.advance(seconds)
-        await eventually(self._swept_at, self.clock.now())
-
-    async def _swept_at(self) -> datetime:
-        async with self.database.transaction() as connection:
-            found: datetime = (await connection.execute(text("SELECT max(seen_at) FROM gateways"))).scalar_one()
-            return found
+        await self.clock.all_asleep("liveness")
 
     async def becomes(self, node_id: str, status: str, *, connected: bool) -> None:
         """Wait until the node shows this."""

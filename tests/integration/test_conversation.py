@@ -240,8 +240,7 @@ async def test_while_the_database_is_away_samples_wait(gateway: Gateway, fickle:
         assert (answer.status_code, answer.json()["statusCode"]) == (503, 503)
         await worker.send(heartbeat(timestamp(gateway.clock.now()), ack=True))
         for _ in range(20):
-            gateway.clock.advance(10)
-            await asyncio.sleep(0.01)
+            await gateway.passes(10)
         fickle.is_away = False
         while not await _answered(worker):
             gateway.clock.advance(1)
@@ -269,8 +268,7 @@ async def test_silence_during_an_outage_proves_nothing(gateway: Gateway, fickle:
         await introduce(worker)
         fickle.is_away = True
         for _ in range(20):
-            gateway.clock.advance(10)
-            await asyncio.sleep(0.01)
+            await gateway.passes(10)
         fickle.is_away = False
         await gateway.passes(80)
         assert await gateway.status(node_id) == ("online", True)
@@ -284,7 +282,7 @@ async def test_a_goodbye_during_an_outage_is_recorded_afterwards(gateway: Gatewa
     async with gateway.worker(await gateway.make_token(node_id)) as worker:
         await introduce(worker)
         fickle.is_away = True
-    await asyncio.sleep(0.1)
+    await gateway.clock.all_asleep("registry")
     fickle.is_away = False
     gateway.clock.advance(1)
     await eventually(lambda: gateway.status(node_id), ("offline", False))

@@ -105,8 +105,8 @@ async def test_status_events_name_the_person_or_nobody(gateway: Gateway) -> None
         await gateway.http.put(f"/nodes/{node_id}", json={"status": "online"})
         gateway.clock.advance(1)
         await worker.ask(heartbeat(timestamp(gateway.clock.now()), ack=True))
-        gateway.clock.advance(91)
-        await gateway.becomes(node_id, "offline", connected=True)
+        await gateway.passes(91)
+        assert await gateway.status(node_id) == ("offline", True)
     answer = await gateway.http.get(f"/nodes/{node_id}/events", params={"kind": "status", "to": at(3600)})
     assert [(it.get("actor"), it["detail"]) for it in answer.json()["events"]] == [
         (None, {"from": "online", "to": "offline", "reason": "heartbeat timeout"}),
