@@ -7,8 +7,16 @@ history read them from here.
 from typing import Final, NamedTuple
 
 
+class Scale(NamedTuple):
+    """What a rollup's histogram counts: `buckets` of equal width from `low` to `high`, one below and one above."""
+
+    low: float
+    high: float
+    buckets: int
+
+
 class Quantity(NamedTuple):
-    """A unit with the bounds within which a value can be true, and its resolution.
+    """A unit with the bounds within which a value can be true, its resolution, and its histogram's scale.
 
     Values are kept as whole numbers of steps (a tenth of a percent, a thousandth of a GB): that
     is exact to the resolution, and smaller on disk than floating point (decision 0004).
@@ -18,20 +26,27 @@ class Quantity(NamedTuple):
     low: float
     high: float
     steps_per_unit: int
+    scale: Scale | None = None
 
     def to_steps(self, value: float) -> int | None:
         """The value in whole steps; None where it can't be true."""
         return round(value * self.steps_per_unit) if self.low <= value <= self.high else None
 
 
-PERCENT: Final = Quantity("%", 0, 100, 10)
-CELSIUS: Final = Quantity("°C", -50, 200, 10)
-WATT: Final = Quantity("W", 0, 100_000, 10)
+PERCENT: Final = Quantity("%", 0, 100, 10, Scale(0, 100, 20))
+CELSIUS: Final = Quantity("°C", -50, 200, 10, Scale(0, 100, 20))
+WATT: Final = Quantity("W", 0, 100_000, 10, Scale(0, 1600, 40))
 VRAM: Final = Quantity("GB", 0, 1_000_000, 1000)
 GIGABYTE: Final = Quantity("GB", 0, 1e12, 1000)
 BYTES: Final = Quantity("bytes", 0, 2**63 - 1025, 1)  # the largest float below 2^63
 COUNT: Final = Quantity("", 0, 2**31 - 1, 1)
 SECONDS: Final = Quantity("s", 0, 1e15, 1)
+
+
+SHARE: Final = Scale(0, 1, 20)
+"""The scale of a size that is a part of another: what is counted is its share."""
+
+_TOTALS: Final = {f"{of}_{part}": f"{of}_total" for of in ("memory", "disk") for part in ("used", "free")}
 
 
 class Field(NamedTuple):
@@ -40,6 +55,21 @@ class Field(NamedTuple):
     name: str
     column: str
     quantity: Quantity | None
+
+    @property
+    def is_counter(self) -> bool:
+        """Whether it counts up from the machine's start."""
+        return self.quantity is BYTES
+
+    @property
+    def total(self) -> str | None:
+        """The column of what this is a part of, where it is one."""
+        return _TOTALS.get(self.column)
+
+    @property
+    def scale(self) -> Scale | None:
+        """The scale of its histogram, in units or in shares of `total`; None where rollups have none."""
+        return SHARE if self.total else self.quantity and self.quantity.scale
 
 
 def _fields(**quantities: Quantity | None) -> tuple[Field, ...]:

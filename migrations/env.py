@@ -13,8 +13,8 @@ from app.storage.database import Database
 
 
 def _is_ours(_object: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:  # noqa: FBT001
-    """Partitions are tables that no metadata knows: they belong to their parent."""
-    return not (kind == "table" and reflected and compare_to is None and schema.is_partition(name or ""))
+    """What only some storage engines have is no part of the metadata."""
+    return not (kind == "table" and reflected and compare_to is None and schema.is_of_engine(name or ""))
 
 
 def run(connection: Connection) -> None:

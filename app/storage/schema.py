@@ -14,12 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.storage.database import Database
 from app.storage.tables import PRIVATE_SCHEMA
 
-_PARTITION: Final = re.compile(r"\w+_p\d{8}")
+_OF_ENGINE: Final = re.compile(r"\w+_p\d{8}|\w+_rolled|rolling|touched")
 
 
-def is_partition(table: str) -> bool:
-    """Whether a table is a day of another one, made by `make_partitions`."""
-    return bool(_PARTITION.fullmatch(table))
+def is_of_engine(table: str) -> bool:
+    """Whether a table is a storage engine's own: a partition, or what keeps rollups up to date."""
+    return bool(_OF_ENGINE.fullmatch(table))
 
 
 async def prepare(connection: AsyncConnection) -> None:

@@ -4,6 +4,7 @@ Everything stands in the private schema `aiwm`, which each connection has first 
 analysts read the views of schema `history` instead. Only migrations create anything.
 """
 
+from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Numeric,
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
@@ -233,4 +235,43 @@ installation = Table(
     metadata,
     # One row: the storage engine that the first migration found, and that this schema needs from then on.
     Column("engine", Text, primary_key=True),
+    # Of TimescaleDB: community, or apache, which has neither continuous aggregates nor a columnstore.
+    Column("edition", Text),
 )
+
+relations: Final = MetaData()
+"""What each storage engine keeps in its own way, under names that all have: no part of what Alembic compares."""
+
+ROLLUP_WIDTHS: Final = {"5m": timedelta(minutes=5), "1h": timedelta(hours=1), "1d": timedelta(days=1)}
+
+
+def _rollup(source: Table, width: str, fields: tuple[Field, ...]) -> Table:
+    """A row a bucket (of a GPU): `time` is its start; values in the steps of the raw table.
+
+    A histogram has an element for each bucket of its field's scale, one before them and one behind.
+    """
+    gpu = [Column("gpu", SmallInteger, primary_key=True)] if "gpu" in source.c else []
+    columns: list[Column[Any]] = []
+    for field in fields:
+        type_ = _TYPES[field.quantity]
+        columns += [
+            Column(f"{field.column}_count", Integer),
+            Column(f"{field.column}_sum", Numeric if type_ is BigInteger else BigInteger),
+            *(Column(f"{field.column}_{part}", type_) for part in ("min", "max", "last")),
+        ]
+        if field.scale is not None and ROLLUP_WIDTHS[width] >= timedelta(hours=1):
+            columns.append(Column(f"{field.column}_hist", ARRAY(Integer)))
+    return Table(
+        f"{source.name}_{width}",
+        relations,
+        Column("node_key", Integer, primary_key=True),
+        *gpu,
+        Column("time", DateTime(timezone=True), primary_key=True),
+        Column("samples", Integer),
+        *columns,
+    )
+
+
+node_rollups: Final = {width: _rollup(node_metrics, width, NODE_METRIC_FIELDS) for width in ROLLUP_WIDTHS}
+gpu_rollups: Final = {width: _rollup(gpu_metrics, width, GPU_METRIC_FIELDS) for width in ROLLUP_WIDTHS}
+"""Finest first."""
