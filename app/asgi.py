@@ -90,7 +90,7 @@ def application(settings: Settings, database: Database, clock: Clock, tokens: To
         websocket_url=settings.websocket_url,
     )
     fleet = Fleet(database, clock, heartbeat_timeout=timedelta(milliseconds=settings.heartbeat_timeout_ms))
-    history = History(database, clock, query_timeout_ms=settings.query_timeout_ms)
+    history = History(database, clock, query_timeout_ms=settings.query_timeout_ms, kept={})
     events = Events(database, clock, query_timeout_ms=settings.query_timeout_ms)
     return Litestar(
         route_handlers=[Router(path=settings.base_path or "/", route_handlers=[*rest_handlers(tokens), node_socket])],

@@ -12,7 +12,7 @@ import msgspec
 
 from app.clock import Clock
 from app.domain import cursor
-from app.domain.history import MAX_POINTS_A_SERIES
+from app.domain.plans import MAX_POINTS_A_SERIES
 from app.domain.questions import check_names, listed
 from app.domain.ranges import TimeRange, parse_moment, parse_range
 from app.errors import FieldProblem, InvalidRequest, NodeNotFound

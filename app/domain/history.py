@@ -3,38 +3,43 @@
 Rules that the answers keep:
 
 - `from` is inclusive and `to` exclusive for samples. A bucket's time is its start, which may lie before
-  `from`; of such a bucket only the samples within the range count.
-- A measurement that is missing is left out, never 0. Where nothing was measured there is no point.
-- With `raw` a point is a sample: its avg, min, max, sum and last are the value, its count is 1.
+  `from`; of such a bucket only the samples within the range count, while they are kept.
+- A measurement that is missing is left out, never 0. Where nothing was measured there is no point, unless a
+  fill is asked for.
+- With `raw` a point is a sample: its avg, min, max, sum, last and percentiles are the value, its count is 1.
 - A node's fields each have a series, without points where nothing was measured. A device has series where
   it was sampled in the range, or was asked for by its `deviceId`.
-- How many points there would be is told from the range, before anything is read; with `raw` by reading
-  one row more than there may be.
+- Percentiles of buckets of an hour and more come from histograms, shorter ones from samples.
+- A counter's increase is counted where its later sample lies; its rate is that by the seconds it took.
 """
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
 from app.clock import Clock
-from app.domain.questions import Part, Question, Subject, parse_question
-from app.domain.ranges import AUTO_POINTS, WIDTHS, Interval, TimeRange, fitting
-from app.errors import DeviceNotFound, InvalidRequest, NodeNotFound
+from app.domain.fills import Fill, filled
+from app.domain.ladder import Kept
+from app.domain.plans import HISTOGRAMS_FROM, MAX_POINTS_A_SERIES, Plan, PlannedPart, blocks
+from app.domain.questions import Question, Subject, parse_question
+from app.domain.ranges import Interval, TimeRange
+from app.errors import DeviceNotFound, NodeNotFound
 from app.model import Caller
 from app.storage.database import Database
-from app.storage.history import Block, KnownNode, Reader, Window, reading
-from app.storage.series import Measure, Value
+from app.storage.history import Block, KnownNode, Points, Reader, reading
+from app.storage.measures import Aggregate, Measure, Value
 
-MAX_POINTS_A_SERIES: Final = 10_000
-MAX_POINTS: Final = 1_000_000
+LOOK_BACK: Final = timedelta(hours=1)
+"""A counter's first increase in a range needs the sample before it, which is looked for this far back."""
 
 
 class Series(msgspec.Struct, frozen=True):
     """One measure over time; `values` in units beside `times`, None where there is none.
 
-    Series of one device share their `times`.
+    With a fill there is a value for every bucket, where there is none None for null. Series of one device
+    may share their `times`.
     """
 
     device_id: str | None
@@ -44,21 +49,23 @@ class Series(msgspec.Struct, frozen=True):
 
 
 class NodeHistory(msgspec.Struct, frozen=True):
-    """An answer; `interval` is the one that was picked, `source` the table that served it."""
+    """An answer; `interval` is the one that was picked, `source` the coarsest table that served it."""
 
     time_range: TimeRange
     interval: Interval
     source: str
+    fill: Fill
     series: list[Series]
 
 
 class History:
     """The history service. Holds no state of its own; each question is one transaction."""
 
-    def __init__(self, database: Database, clock: Clock, *, query_timeout_ms: int) -> None:
+    def __init__(self, database: Database, clock: Clock, *, query_timeout_ms: int, kept: Kept) -> None:
         self._database = database
         self._clock = clock
         self._query_timeout_ms = query_timeout_ms
+        self._kept = kept
 
     async def read(
         self, subject: Subject, caller: Caller, node_id: str, parameters: Sequence[tuple[str, str]]
@@ -69,70 +76,103 @@ class History:
         NodeNotFound for another org's node too; DeviceNotFound for a device that never was in it;
         StorageUnavailable for a query that takes too long.
         """
-        question = parse_question(subject, parameters, self._clock.now())
+        now = self._clock.now()
+        question = parse_question(subject, parameters, now)
         org_id = None if caller.is_admin else caller.owner.org_id
         async with reading(self._database, self._query_timeout_ms) as reader:
             node = _with_device(await reader.find_node(node_id, org_id), question.device_id)
-            plan = _Plan.of(question, node)
-            series = [each for part in question.parts for each in await _read_part(reader, node, question, plan, part)]
-        return NodeHistory(question.time_range, plan.interval, question.parts[0].source.name, series)
+            plan = Plan.of(question, node, self._kept, now)
+            series = [each for part in plan.parts for each in await _read_part(reader, node, question, plan, part)]
+        return NodeHistory(question.time_range, plan.buckets.interval, plan.parts[0].source, question.fill, series)
 
 
-class _Plan(msgspec.Struct, frozen=True):
-    """The interval that answers, with how many series there are at most and how long each may be."""
-
-    interval: Interval
-    series: int
-    points: int
-
-    @classmethod
-    def of(cls, question: Question, node: KnownNode) -> "_Plan":
-        """Raises InvalidRequest where the interval would make too many points."""
-        series = sum(len(part.measures) * _blocks(part, node) for part in question.parts)
-        points = min(MAX_POINTS_A_SERIES, MAX_POINTS // max(series, 1))
-        interval = question.interval
-        if interval is Interval.AUTO:
-            interval = next(fitting(question.time_range, min(AUTO_POINTS - 1, points)), Interval.DAY)
-        plan = cls(interval, series, points)
-        if interval is not Interval.RAW and question.time_range.buckets(WIDTHS[interval]) > points:
-            raise plan.exceeded(question.time_range)
-        return plan
-
-    def exceeded(self, time_range: TimeRange) -> InvalidRequest:
-        """Too many points, and which interval would do."""
-        made = "" if self.interval is Interval.RAW else f" (up to {time_range.buckets(WIDTHS[self.interval]):,})"
-        finest = next(fitting(time_range, self.points), None)
-        advice = (
-            "no interval would do, ask for a shorter range or for less at once"
-            if finest is None
-            else f"interval={finest} would do ({time_range.buckets(WIDTHS[finest]):,})"
-        )
-        return InvalidRequest.of(
-            "interval",
-            f"{self.interval} gives more points than the {self.points:,} that each of {self.series} series may have"
-            f"{made}: {advice}",
-        )
+async def _read_part(
+    reader: Reader, node: KnownNode, question: Question, plan: Plan, planned: PlannedPart
+) -> list[Series]:
+    """The series of one source, in the order in which its measures are asked for."""
+    part = planned.part
+    plain = tuple(measure for measure in part.measures if not measure.aggregate.is_of_counter)
+    growing = tuple(measure for measure in part.measures if measure.aggregate.is_of_counter)
+    found = await _read_plain(reader, node, question, plan, planned, plain) if plain else []
+    found += await _read_growth(reader, node, question, plan, planned, growing) if growing else []
+    if question.fill is not Fill.NONE:
+        starts = plan.buckets.starts(question.time_range)
+        found = [
+            Series(each.device_id, each.measure, starts, filled(each.times, each.values, starts, question.fill))
+            for each in found
+        ]
+    order = {measure: place for place, measure in enumerate(part.measures)}
+    return sorted(found, key=lambda each: (each.device_id or "", order[each.measure])) if growing else found
 
 
-async def _read_part(reader: Reader, node: KnownNode, question: Question, plan: _Plan, part: Part) -> Iterator[Series]:
-    window = Window(question.time_range.start, question.time_range.end, WIDTHS.get(plan.interval))
-    most = plan.points * _blocks(part, node)
-    blocks = await reader.read(part.source, node, window, part.measures, most + 1)
-    lengths = [len(block.times) for block in blocks]
+async def _read_plain(
+    reader: Reader,
+    node: KnownNode,
+    question: Question,
+    plan: Plan,
+    planned: PlannedPart,
+    measures: tuple[Measure, ...],
+) -> list[Series]:
+    part, segments = planned.part, planned.ladder.segments(planned.time_range)
+    most = plan.points * blocks(part, node)
+    found = await reader.read(part.source, node, segments, _points(plan, question), measures, most + 1)
+    lengths = [len(block.times) for block in found]
     if sum(lengths) > most or max(lengths, default=0) > MAX_POINTS_A_SERIES:
         raise plan.exceeded(question.time_range)
-    if not blocks and (not part.source.is_per_gpu or question.device_id is not None):
-        blocks = [Block(question.device_id, [], [[] for _ in part.measures])]
-    return (
+    if not found and (not part.source.is_per_gpu or question.device_id is not None):
+        found = [Block(question.device_id, [], [[] for _ in measures])]
+    return [
         Series(block.device_id, measure, block.times, values)
-        for block in blocks
-        for measure, values in zip(part.measures, block.columns, strict=True)
-    )
+        for block in found
+        for measure, values in zip(measures, block.columns, strict=True)
+    ]
 
 
-def _blocks(part: Part, node: KnownNode) -> int:
-    """How many blocks of series a part may have: one for each device that ever was in the node."""
-    return len(set(node.gpus.values())) if part.source.is_per_gpu else 1
+async def _read_growth(
+    reader: Reader,
+    node: KnownNode,
+    question: Question,
+    plan: Plan,
+    planned: PlannedPart,
+    measures: tuple[Measure, ...],
+) -> list[Series]:
+    """Counters: from samples below an hour, from the finest rollup above, since coarse ones hide restarts."""
+    ladder, width = planned.ladder, plan.buckets.width
+    finest = ladder.finest_at(question.time_range.start)
+    if finest is None and width is not None and width >= HISTOGRAMS_FROM and ladder.rollups:
+        finest = ladder.rollups[0]
+    ladder = msgspec.structs.replace(ladder, rollups=() if finest is None else (finest,))
+    earlier = TimeRange(question.time_range.start - LOOK_BACK, question.time_range.end)
+    read = {
+        field: await reader.read_growth(
+            planned.part.source,
+            node,
+            ladder.segments(earlier),
+            _points(plan, question),
+            field,
+            question.time_range.start,
+            plan.points + 1,
+        )
+        for field in dict.fromkeys(measure.field for measure in measures)
+    }
+    if any(len(rows) > plan.points for rows in read.values()):
+        raise plan.exceeded(question.time_range)
+    return [
+        Series(None, measure, [time for time, *_ in read[measure.field]], _grown(measure, read[measure.field]))
+        for measure in measures
+    ]
+
+
+def _grown(measure: Measure, rows: Sequence[tuple[datetime, int, float]]) -> list[Value]:
+    if measure.aggregate is Aggregate.INCREASE:
+        return [growth for _, growth, _ in rows]
+    return [round(growth / seconds, 4) if seconds else None for _, growth, seconds in rows]
+
+
+def _points(plan: Plan, question: Question) -> Points:
+    if plan.buckets.are_zoned:
+        return Points(edges=plan.buckets.edges(question.time_range))
+    return Points(width=plan.buckets.width)
 
 
 def _with_device(node: KnownNode | None, device_id: str | None) -> KnownNode:

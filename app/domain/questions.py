@@ -3,13 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple, TypeVar
+from zoneinfo import ZoneInfo
 
 import msgspec
 
+from app.domain.buckets import parse_zone
+from app.domain.fills import Fill, parse_fill
 from app.domain.ranges import Interval, TimeRange, parse_interval, parse_range
 from app.errors import FieldProblem, InvalidRequest
 from app.quantities import Field
-from app.storage.series import GPU_HEARTBEATS, GPU_METRICS, HEARTBEATS, NODE_METRICS, Aggregate, Measure, Source
+from app.storage.measures import Aggregate, Measure
+from app.storage.sources import GPU_HEARTBEATS, GPU_METRICS, HEARTBEATS, NODE_METRICS, Source
 
 Parsed = TypeVar("Parsed")
 
@@ -23,7 +27,7 @@ class Subject(NamedTuple):
     """A part of a node's history that has an endpoint: the tables that hold it, the node's own first."""
 
     sources: tuple[Source, ...]
-    parameters: tuple[str, ...] = ("from", "to", "interval", "fields", "agg")
+    parameters: tuple[str, ...] = ("from", "to", "interval", "tz", "fields", "agg", "fill")
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -48,6 +52,8 @@ class Question(msgspec.Struct, frozen=True):
 
     time_range: TimeRange
     interval: Interval
+    zone: ZoneInfo | None
+    fill: Fill
     parts: tuple[Part, ...]
     device_id: str | None
 
@@ -67,12 +73,16 @@ def parse_question(subject: Subject, parameters: Sequence[tuple[str, str]], now:
     given = dict(parameters)
     time_range = attempt(lambda: parse_range(given.get("from"), given.get("to"), now))
     interval = attempt(lambda: parse_interval(given.get("interval")))
+    zone = attempt(lambda: parse_zone(given.get("tz")))
+    fill = attempt(lambda: parse_fill(given.get("fill")))
+    if fill is not Fill.NONE and interval is Interval.RAW:
+        problems.append(FieldProblem("fill", "needs buckets to fill: with interval=raw there are samples alone"))
     fields = attempt(lambda: listed("fields", given.get("fields"), {field.name: field for field in subject.fields}))
     aggregates = attempt(lambda: listed("agg", given.get("agg"), {each.value: each for each in Aggregate}))
     parts = attempt(lambda: _parts(subject, fields, aggregates))
-    if time_range is None or interval is None or parts is None or problems:
+    if time_range is None or interval is None or fill is None or parts is None or problems:
         raise InvalidRequest(*problems)
-    return Question(time_range, interval, parts, given.get("deviceId"))
+    return Question(time_range, interval, zone, fill, parts, given.get("deviceId"))
 
 
 def _parts(subject: Subject, chosen: list[Field] | None, wanted: list[Aggregate] | None) -> tuple[Part, ...]:
@@ -86,7 +96,10 @@ def _parts(subject: Subject, chosen: list[Field] | None, wanted: list[Aggregate]
         Part(source, tuple(Measure(field, each) for field in _of(source, chosen) for each in fitting[field]))
         for source in subject.sources
     )
-    return tuple(part for part in parts if part.measures)
+    found = tuple(part for part in parts if part.measures)
+    if not found:
+        raise InvalidRequest.of("agg", f"{', '.join(wanted or [])} fits no field here")
+    return found
 
 
 def check_names(known: Sequence[str], parameters: Sequence[tuple[str, str]]) -> None:
@@ -116,15 +129,19 @@ def listed(parameter: str, text: str | None, known: Mapping[str, Parsed]) -> lis
 
 
 def _fitting(field: Field, wanted: list[Aggregate] | None, *, is_named: bool) -> list[Aggregate]:
-    is_text = field.quantity is None
     if wanted is None:
-        return [Aggregate.LAST if is_text else Aggregate.AVG]
-    unfit = [each for each in wanted if is_text and each not in _OF_TEXT]
+        return [Aggregate.LAST if field.quantity is None else Aggregate.AVG]
+    unfit = [each for each in wanted if not _fits(field, each)]
     if unfit and is_named:
-        raise InvalidRequest.of(
-            "agg", f"{', '.join(unfit)} does not fit {field.name}, which is text: {' and '.join(_OF_TEXT)} do"
-        )
+        kind = "text: last and count do" if field.quantity is None else "no counter: rate and increase are of counters"
+        raise InvalidRequest.of("agg", f"{', '.join(unfit)} does not fit {field.name}, which is {kind}")
     return [each for each in wanted if each not in unfit]
+
+
+def _fits(field: Field, aggregate: Aggregate) -> bool:
+    if aggregate.is_of_counter:
+        return field.is_counter
+    return field.quantity is not None or aggregate in _OF_TEXT
 
 
 def _of(source: Source, chosen: list[Field] | None) -> Sequence[Field]:

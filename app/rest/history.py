@@ -13,6 +13,7 @@ from litestar.di import NamedDependency
 from msgspec import UNSET, UnsetType
 
 from app.clock import timestamp
+from app.domain.fills import Fill
 from app.domain.history import History, NodeHistory, Series
 from app.domain.questions import GPU_HISTORY, HEARTBEAT_HISTORY, NODE_HISTORY, Subject
 from app.domain.ranges import Interval
@@ -22,9 +23,9 @@ from app.rest.history_openapi import GpuHistoryOperation, HeartbeatHistoryOperat
 from app.rest.node_id import PathId, checked
 from app.rest.openapi import answer, error_responses
 from app.rest.schemas import Timestamp
-from app.storage.series import Aggregate
+from app.storage.measures import Aggregate
 
-Point = tuple[Timestamp, float | int | str]
+Point = tuple[Timestamp, float | int | str | None]
 
 
 class SeriesAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -53,17 +54,19 @@ class HistoryAnswer(msgspec.Struct, frozen=True, kw_only=True):
             to=timestamp(history.time_range.end),
             interval=history.interval,
             source=history.source,
-            series=list(_series_answers(history.series)),
+            series=list(_series_answers(history.series, with_nulls=history.fill is not Fill.NONE)),
         )
 
 
-def _series_answers(series: Iterable[Series]) -> Iterator[SeriesAnswer]:
-    """What has no value has no point. Each time is written once, however many series have it."""
+def _series_answers(series: Iterable[Series], *, with_nulls: bool) -> Iterator[SeriesAnswer]:
+    """What has no value has no point, unless nulls are asked for. Each time is written once, however many series have it."""
     written: dict[datetime, str] = {}
     for times, sharing in groupby(series, key=attrgetter("times")):
         texts = [written.get(time) or written.setdefault(time, timestamp(time)) for time in times]
         for each in sharing:
-            points = [(text, value) for text, value in zip(texts, each.values, strict=True) if value is not None]
+            points = [
+                (text, value) for text, value in zip(texts, each.values, strict=True) if with_nulls or value is not None
+            ]
             yield SeriesAnswer(
                 device_id=UNSET if each.device_id is None else each.device_id,
                 field=each.measure.field.name,

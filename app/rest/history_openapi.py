@@ -5,10 +5,11 @@ from typing import ClassVar, Final
 
 from litestar.openapi.spec import OpenAPIType, Operation, Parameter, Schema
 
-from app.domain.history import MAX_POINTS, MAX_POINTS_A_SERIES
+from app.domain.fills import Fill
+from app.domain.plans import MAX_POINTS, MAX_POINTS_A_SERIES
 from app.domain.questions import GPU_HISTORY, HEARTBEAT_HISTORY, NODE_HISTORY, Subject
 from app.domain.ranges import AUTO_POINTS, MOMENT_FORMS, Interval
-from app.storage.series import Aggregate
+from app.storage.measures import Aggregate
 
 NODE_METRICS: Final = {
     "from": "2025-11-21T10:00:00.000Z",
@@ -58,6 +59,12 @@ _INTERVAL: Final = (
 )
 
 
+_AGGREGATES: Final = (
+    f"Comma list of {', '.join(Aggregate)}; default avg, and last for text, which only last and count fit; "
+    "rate (a second) and increase are of counters, aware of restarts"
+)
+
+
 @dataclass
 class _HistoryOperation(Operation):
     """Its parameters are parsed by hand, since every wrong one is named at once; a subclass says whose they are."""
@@ -69,10 +76,15 @@ class _HistoryOperation(Operation):
             "from": ("First moment, inclusive; default one hour before `to`. " + MOMENT_FORMS, "now-6h"),
             "to": ("Last moment, exclusive; default now. The same forms", "now"),
             "interval": (_INTERVAL, "5m"),
+            "tz": ("The time zone whose midnights part the days of interval=1d; default UTC", "Asia/Ho_Chi_Minh"),
             "fields": ("Comma list of " + ", ".join(field.name for field in self.subject.fields), None),
             "agg": (
-                f"Comma list of {', '.join(Aggregate)}; default avg, and last for text, which only last and count fit",
+                _AGGREGATES,
                 "avg,max",
+            ),
+            "fill": (
+                "Where nothing was measured: no point, null, the last value, or a line between neighbours",
+                "null",
             ),
             "deviceId": ("Only this GPU", "GPU-0"),
         }
@@ -107,6 +119,8 @@ def _query(name: str, description: str, example: str | None) -> Parameter:
     schema = Schema(type=OpenAPIType.STRING)
     if name == "interval":
         schema = Schema(type=OpenAPIType.STRING, enum=[each.value for each in Interval], default=Interval.AUTO.value)
+    if name == "fill":
+        schema = Schema(type=OpenAPIType.STRING, enum=[each.value for each in Fill], default=Fill.NONE.value)
     return Parameter(
         name=name, param_in="query", required=False, description=description, schema=schema, example=example
     )

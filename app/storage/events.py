@@ -16,7 +16,7 @@ from app.clock import to_milliseconds
 from app.model import EventKind, NodeStatus
 from app.storage import tables
 from app.storage.history import Reader
-from app.storage.series import compiled
+from app.storage.statements import compiled
 
 _events, _periods = tables.node_events, tables.status_periods
 

@@ -16,9 +16,13 @@ import msgspec
 from sqlalchemy import bindparam, func, select
 
 from app.errors import StorageUnavailable
+from app.quantities import Field
 from app.storage import tables
 from app.storage.database import Database
-from app.storage.series import Convert, Measure, Source, Statement, Value, compiled, series_statement
+from app.storage.measures import Measure, Value
+from app.storage.series import Grid, SeriesStatement, growth_statement, series_statement
+from app.storage.sources import Segment, Source
+from app.storage.statements import Statement, compiled
 
 GRACE_SECONDS: Final = 5.0
 """The server's time limit speaks first; ours, later by this, is for a server that no longer answers."""
@@ -41,12 +45,18 @@ _SET_LIMITS: Final = compiled(
 )
 
 
-class Window(msgspec.Struct, frozen=True):
-    """From `start`, inclusive, to `end`, exclusive, in buckets of `width`; None is the samples as they are."""
+class Points(msgspec.Struct, frozen=True):
+    """Where points stand: at the samples, at buckets of `width`, or between `edges` (of which the last only ends)."""
 
-    start: datetime
-    end: datetime
-    width: timedelta | None
+    width: timedelta | None = None
+    edges: list[datetime] | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """As statements tell it."""
+        if self.edges is not None:
+            return Grid.EDGES
+        return Grid.SAMPLES if self.width is None else Grid.WIDTH
 
 
 class KnownNode(msgspec.Struct, frozen=True):
@@ -104,23 +114,43 @@ class Reader:
         return KnownNode(rows[0]["node_key"], {row["gpu"]: row["device_id"] for row in rows if row["gpu"] is not None})
 
     async def read(
-        self, source: Source, node: KnownNode, window: Window, measures: tuple[Measure, ...], rows: int
+        self,
+        source: Source,
+        node: KnownNode,
+        segments: Sequence[Segment],
+        points: Points,
+        measures: tuple[Measure, ...],
+        rows: int,
     ) -> list[Block]:
         """What was measured: at most `rows` rows, in a block for each device that has any."""
         devices = list(dict.fromkeys(node.gpus.values()))
-        values = {
-            **msgspec.structs.asdict(window),
+        values = _bounds(segments, points) | {
             "node_key": node.key,
             "rows": rows,
             "gpus": list(node.gpus),
             "devices": _by_number({gpu: devices.index(device) for gpu, device in node.gpus.items()}),
         }
-        statement, converts = series_statement(source, measures, is_raw=window.width is None)
-        found = await self.fetch(statement, values)
+        made = series_statement(source, measures, tuple(segment.table for segment in segments), points.grid)
+        found = await self.fetch(made.statement, values)
         if not source.is_per_gpu:
-            return [_block(None, found, converts)] if found else []
-        by_device = groupby(found, itemgetter("device"))
-        return [_block(devices[device], list(of_device), converts) for device, of_device in by_device]
+            return [_block(None, found, made, 1)] if found else []
+        by_device = groupby(found, itemgetter(1))
+        return [_block(devices[device], list(of_device), made, 2) for device, of_device in by_device]
+
+    async def read_growth(
+        self,
+        source: Source,
+        node: KnownNode,
+        segments: Sequence[Segment],
+        points: Points,
+        field: Field,
+        start: datetime,
+        rows: int,
+    ) -> list[tuple[datetime, int, float]]:
+        """How much a counter grew from `start` on, and in how many seconds: a row a point."""
+        statement = growth_statement(source, field, tuple(segment.table for segment in segments), points.grid)
+        values = _bounds(segments, points) | {"node_key": node.key, "start": start, "rows": rows}
+        return [(time, int(grown), float(seconds)) for time, grown, seconds in await self.fetch(statement, values)]
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> "list[asyncpg.Record]":
         """The rows of a statement, within the time limit."""
@@ -132,9 +162,19 @@ class Reader:
         )
 
 
-def _block(device_id: str | None, rows: Sequence[Any], converts: Sequence[Convert]) -> Block:
-    """Rows turned into columns; the time comes first, then the measures."""
-    columns = [convert([row[place] for row in rows]) for place, convert in enumerate(converts, 1)]
+def _bounds(segments: Sequence[Segment], points: Points) -> dict[str, Any]:
+    bounds: dict[str, Any] = msgspec.structs.asdict(points)
+    for place, segment in enumerate(segments):
+        bounds |= {f"start_{place}": segment.start, f"end_{place}": segment.end}
+    return bounds
+
+
+def _block(device_id: str | None, rows: Sequence[Any], made: SeriesStatement, first: int) -> Block:
+    """Rows turned into columns; the time comes first, the measures' columns from place `first` on."""
+    columns: list[list[Value]] = []
+    for width, convert in made.converts:
+        columns.append(convert(*([row[place] for row in rows] for place in range(first, first + width))))
+        first += width
     return Block(device_id, [row[0] for row in rows], columns)
 
 

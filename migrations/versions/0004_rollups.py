@@ -332,7 +332,8 @@ def _grouped(table: str, width: str, source: str, samples: str, columns: "chain[
 
 def _histogram(table: str, name: str) -> str:
     expression, (low, high, buckets) = HISTOGRAMS[table][name]
-    return f"histogram({expression}, {low}, {high}, {buckets})"
+    # TimescaleDB's counts a NULL as 0.
+    return f"histogram({expression}, {low}, {high}, {buckets}) FILTER (WHERE {expression} IS NOT NULL)"
 
 
 def _merged(table: str, name: str) -> str:

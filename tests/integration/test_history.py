@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 
 import msgspec
@@ -16,7 +16,8 @@ from litestar import Litestar
 from litestar.di import Provide
 from sqlalchemy import Table, func, insert, select, update
 
-from app.domain.history import MAX_POINTS_A_SERIES, History
+from app.domain.history import History
+from app.domain.plans import MAX_POINTS_A_SERIES
 from app.domain.questions import GPU_HISTORY, HEARTBEAT_HISTORY, NODE_HISTORY, Subject
 from app.domain.ranges import WIDTHS, Interval
 from app.errors import StorageUnavailable
@@ -28,7 +29,7 @@ from app.storage import tables
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
 from app.storage.history import reading
-from app.storage.series import compiled
+from app.storage.statements import compiled
 from tests.databases import WITH_TIMERS
 from tests.fakes import START, FakeClock
 
@@ -48,8 +49,9 @@ Key = tuple[str | None, str, str]
 class Node:
     """A node in the database; `id` is its `_id`."""
 
-    def __init__(self, database: Database, key: int, id_: str) -> None:
+    def __init__(self, database: Database, engine: StorageEngine, key: int, id_: str) -> None:
         self.database = database
+        self.engine = engine
         self.key = key
         self.id = id_
 
@@ -68,10 +70,10 @@ async def node(database: Database, engine: StorageEngine) -> Node:
     """A node with two devices, three numbers."""
     async with database.transaction() as connection:
         await engine.make_room(connection, DAYS)
-    return await make_node(database)
+    return await make_node(database, engine)
 
 
-async def make_node(database: Database) -> Node:
+async def make_node(database: Database, engine: StorageEngine) -> Node:
     id_ = f"{next(_ids):024x}"
     about = {"name": "n", "role": ["worker"], "is_local": False, "created_by": "me", "org_id": ORG}
     async with database.transaction() as connection:
@@ -82,11 +84,11 @@ async def make_node(database: Database) -> Node:
         for gpu, (device, model) in GPUS.items():
             named = {"node_key": key, "gpu": gpu, "device_id": device, "model": model}
             await connection.execute(insert(tables.gpus).values(named | {"first_seen": START, "last_seen": START}))
-    return Node(database, int(key), id_)
+    return Node(database, engine, int(key), id_)
 
 
 def service(database: Database, **options: int) -> History:
-    return History(database, FakeClock(), query_timeout_ms=options.get("query_timeout_ms", 10_000))
+    return History(database, FakeClock(), query_timeout_ms=options.get("query_timeout_ms", 10_000), kept={})
 
 
 async def answer(node: Node, subject: Subject, **parameters: str) -> dict[str, Any]:
@@ -123,14 +125,7 @@ def computed(
     fields: Sequence[Field], samples: list[tuple[datetime, Values]], interval: str, start: datetime, end: datetime
 ) -> dict[tuple[str, str], list[Any]]:
     """Points of every field by every aggregate that fits, from samples in steps."""
-    width = WIDTHS.get(Interval(interval))
-    buckets: dict[tuple[str, datetime], list[Any]] = defaultdict(list)
-    for time, values in sorted(samples, key=lambda sample: sample[0]):
-        midnight = time.replace(hour=0, minute=0, second=0, microsecond=0)
-        bucket = time if width is None else midnight + (time - midnight) // width * width
-        for field, value in zip(fields, values, strict=True):
-            if start <= time < end and value is not None:
-                buckets[field.name, bucket].append(value)
+    buckets = gathered(fields, samples, interval, start, end)
     return {
         (field.name, name): [
             [written(bucket), in_units(field, name, AGGREGATES[name](values))]
@@ -140,6 +135,21 @@ def computed(
         for field in fields
         for name in (AGGREGATES if field.quantity else ("count", "last"))
     }
+
+
+def gathered(
+    fields: Sequence[Field], samples: list[tuple[datetime, Values]], interval: str, start: datetime, end: datetime
+) -> dict[tuple[str, datetime], list[Any]]:
+    """The values of each field's buckets, in the order of time."""
+    width = WIDTHS.get(Interval(interval))
+    buckets: dict[tuple[str, datetime], list[Any]] = defaultdict(list)
+    for time, values in sorted(samples, key=lambda sample: sample[0]):
+        midnight = time.replace(hour=0, minute=0, second=0, microsecond=0)
+        bucket = time if width is None else midnight + (time - midnight) // width * width
+        for field, value in zip(fields, values, strict=True):
+            if start <= time < end and value is not None:
+                buckets[field.name, bucket].append(value)
+    return buckets
 
 
 def in_units(field: Field, aggregate: str, value: Any) -> Any:
@@ -200,18 +210,15 @@ async def test_node_metrics_are_what_was_measured(
     node: Node, samples: Samples, interval: str, bounds: list[datetime]
 ) -> None:
     """Every field by every aggregate: gaps, nulls, values up to the largest, irregular times."""
-    fresh = await make_node(node.database)
+    fresh = await make_node(node.database, node.engine)
     await fresh.insert(tables.node_metrics, samples)
     start, end = bounds
     answered = await answer(
         fresh, NODE_HISTORY, start=start.isoformat(), end=end.isoformat(), interval=interval, agg=EVERY
     )
-    assert {name: answered[name] for name in ("from", "to", "interval", "source")} == {
-        "from": written(start),
-        "to": written(end),
-        "interval": interval,
-        "source": "node_metrics",
-    }
+    about = {"from": written(start), "to": written(end), "interval": interval}
+    assert {name: answered[name] for name in about} == about
+    assert interval != "raw" or answered["source"] == "node_metrics"
     expected = computed(NODE_METRIC_FIELDS, list(samples.items()), interval, start, end)
     assert_same(points_of(answered), None, expected)
     assert len(answered["series"]) == len(expected)
@@ -227,10 +234,11 @@ async def test_gpu_metrics_are_what_was_measured(
     node: Node, samples: dict[int, Samples], interval: str, bounds: list[datetime]
 ) -> None:
     """By device: what a device measured as one model and as another is one series."""
-    fresh = await make_node(node.database)
+    fresh = await make_node(node.database, node.engine)
     of_device: dict[str, dict[datetime, Values]] = {"GPU-a": {}, "GPU-b": {}}
     for gpu in GPUS:
-        new = {time: values for time, values in samples[gpu].items() if time not in of_device[GPUS[gpu][0]]}
+        last = max(of_device[GPUS[gpu][0]], default=FIRST - timedelta(days=1))  # a device has one model at a time
+        new = {time: values for time, values in samples[gpu].items() if time > last}
         of_device[GPUS[gpu][0]] |= new
         await fresh.insert(tables.gpu_metrics, new, gpu)
     start, end = bounds
@@ -255,7 +263,7 @@ async def test_heartbeats_are_what_was_measured(
     node: Node, beats: Samples, gpu_beats: Samples, interval: str, bounds: list[datetime]
 ) -> None:
     """The node's values, its status among them, and each device's beside them."""
-    fresh = await make_node(node.database)
+    fresh = await make_node(node.database, node.engine)
     await fresh.insert(tables.heartbeats, beats)
     await fresh.insert(tables.gpu_heartbeats, gpu_beats, 2)
     start, end = bounds
@@ -267,6 +275,153 @@ async def test_heartbeats_are_what_was_measured(
     found |= points_of(await answer(fresh, HEARTBEAT_HISTORY, **asked, agg=EVERY, fields=numbers))
     assert_same(found, None, computed(HEARTBEAT_FIELDS, list(beats.items()), interval, start, end))
     assert_same(found, "GPU-b", computed(GPU_HEARTBEAT_FIELDS, list(gpu_beats.items()), interval, start, end))
+
+
+def in_scale(field: Field) -> st.SearchStrategy[Any]:
+    """Values as machines have them: of 80 GB, under 100 °C, under 1,600 W."""
+    if field.column.endswith("_total"):
+        return st.just(80_000)
+    if field.scale is None or field.quantity is None:
+        return st.just(1)
+    top = 80_000 if field.total else int(field.scale.high * field.quantity.steps_per_unit)
+    return st.none() | st.integers(0, top)
+
+
+PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+
+
+@on_a_database
+@given(
+    samples=st.dictionaries(MOMENTS, st.tuples(*(in_scale(field) for field in GPU_METRIC_FIELDS)), max_size=40),
+    interval=INTERVALS,
+    bounds=RANGES,
+)
+async def test_percentiles_are_exact_or_off_by_a_bucket(
+    node: Node, samples: Samples, interval: str, bounds: list[datetime]
+) -> None:
+    """Below an hour to the resolution of samples; from there on off by one bucket of the histogram at most."""
+    fresh = await make_node(node.database, node.engine)
+    await fresh.insert(tables.gpu_metrics, samples, 1)
+    start, end = bounds
+    fields = [field for field in GPU_METRIC_FIELDS if field.scale]
+    asked = {"start": start.isoformat(), "end": end.isoformat(), "interval": interval}
+    names = ",".join(field.name for field in fields)
+    found = points_of(await answer(fresh, GPU_HISTORY, **asked, fields=names, agg=",".join(PERCENTILES)))
+    buckets = gathered(GPU_METRIC_FIELDS, list(samples.items()), interval, start, end)
+    for field in fields:
+        scale, of_unit = field.scale, field.quantity.steps_per_unit if field.quantity else 1
+        bucket_of = (scale.high - scale.low) / scale.buckets * (80 if field.total else 1) if scale else 0
+        allowed = bucket_of if interval in ("1h", "6h", "1d") else 0
+        for name, share in PERCENTILES.items():
+            expected = {
+                written(bucket): linear(sorted(values), share) / of_unit
+                for (of, bucket), values in buckets.items()
+                if of == field.name
+            }
+            points = dict(found.get(("GPU-a", field.name, name), []))
+            assert points.keys() == expected.keys()
+            for time, value in points.items():
+                assert abs(value - expected[time]) <= allowed + 1e-4
+
+
+def linear(values: list[Any], share: float) -> float:
+    """The percentile as percentile_cont has it."""
+    place = share * (len(values) - 1)
+    low, rest = values[int(place)], place - int(place)
+    return float(low + (values[min(int(place) + 1, len(values) - 1)] - low) * rest)
+
+
+COUNTED = st.dictionaries(TICKS, st.integers(0, 10**6), min_size=2, max_size=30)
+
+
+@on_a_database
+@given(samples=COUNTED, interval=st.sampled_from(["raw", "1m", "5m", "15m"]), lateness=st.integers(0, 20))
+async def test_counters_grow_across_restarts(
+    node: Node, samples: dict[datetime, int], interval: str, lateness: int
+) -> None:
+    """Whatever a counter falls to was counted since; growth belongs to the later of two samples."""
+    fresh = await make_node(node.database, node.engine)
+    await fresh.insert(tables.node_metrics, {time: (*(None,) * 11, value, None) for time, value in samples.items()})
+    start, end = START - timedelta(seconds=30 * lateness), START + timedelta(minutes=15)
+    asked = {"start": start.isoformat(), "end": end.isoformat(), "interval": interval, "fields": "networkBytesIn"}
+    found = points_of(await answer(fresh, NODE_HISTORY, **asked, agg="rate,increase"))
+    expected: dict[str, tuple[int, float]] = {}
+    ordered = sorted(samples.items())
+    for (before, low), (time, high) in pairwise(ordered):
+        if start <= time < end and before >= start - timedelta(hours=1):
+            bucket = next(iter(gathered(NODE_METRIC_FIELDS[:1], [(time, (1,))], interval, start, end)))[1]
+            growth, took = expected.get(written(bucket), (0, 0.0))
+            expected[written(bucket)] = (
+                growth + (high - low if high >= low else high),
+                took + (time - before).total_seconds(),
+            )
+    assert dict(found[None, "networkBytesIn", "increase"]) == {time: growth for time, (growth, _) in expected.items()}
+    assert dict(found[None, "networkBytesIn", "rate"]) == {
+        time: pytest.approx(growth / took, abs=1e-4) for time, (growth, took) in expected.items()
+    }
+
+
+async def test_counters_of_long_ranges_come_from_the_finest_rollup(node: Node) -> None:
+    """A restart within an hour is seen: 100 before it, 30 since."""
+    start = START - timedelta(hours=5)
+    counted = {0: 1000, 60: 1050, 65: 1100, 70: 30, 130: 90}
+    values = {start + timedelta(minutes=minute): (*(None,) * 11, value, None) for minute, value in counted.items()}
+    await node.insert(tables.node_metrics, values)
+    asked = {"start": start.isoformat(), "end": START.isoformat(), "interval": "1h", "fields": "networkBytesIn"}
+    answered = await answer(node, NODE_HISTORY, **asked, agg="increase")
+    assert [point[1] for point in answered["series"][0]["points"]] == [0, 130, 60] or [
+        point[1] for point in answered["series"][0]["points"]
+    ] == [130, 60]
+
+
+async def test_days_of_a_time_zone_begin_at_its_midnights(node: Node) -> None:
+    """The day on which Berlin's clocks go back has 25 hours; Kolkata's midnight is no whole hour."""
+    begin = datetime(2026, 10, 24, tzinfo=UTC)
+    async with node.database.transaction() as connection:
+        await node.engine.make_room(connection, [begin.date() + timedelta(days=day) for day in range(4)])
+    hours = {begin + timedelta(minutes=30 * half): half for half in range(4 * 48)}
+    await node.insert(tables.gpu_metrics, dict.fromkeys(hours, (10, *((None,) * 5))), 2)
+    asked = {"start": begin.isoformat(), "end": (begin + timedelta(days=4)).isoformat(), "interval": "1d"}
+    for zone, expected in {
+        "Europe/Berlin": [("23T22", 44), ("24T22", 50), ("25T23", 48), ("26T23", 48), ("27T23", 2)],
+        "Asia/Kolkata": [("23T18", 37), ("24T18", 48), ("25T18", 48), ("26T18", 48), ("27T18", 11)],
+        "UTC": [("24T00", 48), ("25T00", 48), ("26T00", 48), ("27T00", 48)],
+    }.items():
+        answered = await answer(node, GPU_HISTORY, **asked, tz=zone, agg="count", fields="utilization")
+        points = answered["series"][0]["points"]
+        assert [(time[8:13], number) for time, number in points] == expected
+
+
+async def test_gaps_are_filled_as_asked(node: Node) -> None:
+    """Nothing, null, the last value, or the line between two; never 0."""
+    begin = START - timedelta(hours=1)
+    await node.insert(
+        tables.gpu_metrics,
+        {begin + timedelta(minutes=minute): (value, *(None,) * 5) for minute, value in {5: 100, 20: 400}.items()},
+        2,
+    )
+    asked = {"start": begin.isoformat(), "end": (begin + timedelta(minutes=30)).isoformat(), "interval": "5m"}
+    for fill, expected in {
+        "none": [10, 40],
+        "null": [None, 10, None, None, 40, None],
+        "locf": [None, 10, 10, 10, 40, 40],
+        "linear": [None, 10, 20, 30, 40, None],
+    }.items():
+        answered = await answer(node, GPU_HISTORY, **asked, fill=fill, fields="utilization")
+        assert [value for _, value in answered["series"][0]["points"]] == expected
+
+
+async def test_the_coarsest_table_serves_what_it_can(node: Node) -> None:
+    """And says so."""
+    for start, interval, source in (
+        (timedelta(hours=3), "1m", "gpu_metrics"),
+        (timedelta(hours=3), "15m", "gpu_metrics_5m"),
+        (timedelta(hours=3), "1h", "gpu_metrics_1h"),
+        (timedelta(days=3), "6h", "gpu_metrics_1h"),
+        (timedelta(days=3), "1d", "gpu_metrics_1d"),
+    ):
+        asked = {"start": (START - start).isoformat(), "end": START.isoformat(), "interval": interval}
+        assert (await answer(node, GPU_HISTORY, **asked))["source"] == source
 
 
 def seconds(number: int) -> Samples:

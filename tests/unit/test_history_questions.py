@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.domain.history import _Plan
+from app.domain.plans import Plan
 from app.domain.questions import GPU_HISTORY, HEARTBEAT_HISTORY, NODE_HISTORY, Question, Subject, parse_question
 from app.domain.ranges import Interval
 from app.errors import InvalidRequest
@@ -68,15 +68,40 @@ def test_aggregates_that_do_not_fit_text() -> None:
     assert measures(ask(HEARTBEAT_HISTORY, agg="avg,count"))[0] == ("heartbeats", "status", "count")
 
 
+def test_rates_are_of_counters() -> None:
+    """Of another field that is named they are refused; without `fields` counters alone have them."""
+    assert refusal(NODE_HISTORY, fields="cpuUsage", agg="rate") == {
+        "agg": "rate does not fit cpuUsage, which is no counter: rate and increase are of counters"
+    }
+    assert measures(ask(NODE_HISTORY, agg="rate")) == [
+        ("node_metrics", "networkBytesIn", "rate"),
+        ("node_metrics", "networkBytesOut", "rate"),
+    ]
+    assert refusal(GPU_HISTORY, agg="rate,increase") == {"agg": "rate, increase fits no field here"}
+
+
+def test_zones_and_fills_by_their_names() -> None:
+    """Wrong ones are named, and samples have nothing to fill."""
+    details = refusal(NODE_HISTORY, tz="../etc/passwd", fill="zero")
+    assert details == {
+        "tz": "is not a time zone: give a name such as Asia/Ho_Chi_Minh or UTC",
+        "fill": "must be one of none, null, locf, linear",
+    }
+    assert "interval=raw" in refusal(NODE_HISTORY, interval="raw", fill="null")["fill"]
+
+
 def test_every_wrong_parameter_is_named() -> None:
     """One refusal for all of them, with the right words."""
-    details = refusal(NODE_HISTORY, **{"from": "x", "to": "y", "interval": "2m", "fields": "cpu,", "agg": "p50"})
+    details = refusal(NODE_HISTORY, **{"from": "x", "to": "y", "interval": "2m", "fields": "cpu,", "agg": "p51"})
     assert list(details) == ["from", "to", "interval", "fields", "agg"]
     assert details["fields"].startswith("there is no 'cpu', '' here: there are cpuUsage, cpuCores, cpuTemperature")
-    assert details["agg"] == "there is no 'p50' here: there are avg, min, max, sum, count, last"
+    assert (
+        details["agg"]
+        == "there is no 'p51' here: there are avg, min, max, sum, count, last, p50, p95, p99, rate, increase"
+    )
 
 
-@pytest.mark.parametrize("name", ["tz", "fill", "format", "deviceId", "From"])
+@pytest.mark.parametrize("name", ["zone", "deviceId", "From"])
 def test_parameters_that_are_not_there_are_refused(name: str) -> None:
     """Better than an answer that ignores what was asked; devices have nodes' metrics not."""
     assert "is not a parameter here: there are from, to, interval" in refusal(NODE_HISTORY, **{name: "UTC"})[name]
@@ -87,9 +112,9 @@ def test_parameter_given_twice_is_refused() -> None:
     assert "more than once" in refusal(NODE_HISTORY, ("fields", "cpuUsage"), ("fields", "diskUsed"))["fields"]
 
 
-def planned(question: Question, gpus: int = 0) -> _Plan:
+def planned(question: Question, gpus: int = 0) -> Plan:
     """What serves a question about a node of so many GPUs."""
-    return _Plan.of(question, KnownNode(1, {number: f"GPU-{number}" for number in range(1, gpus + 1)}))
+    return Plan.of(question, KnownNode(1, {number: f"GPU-{number}" for number in range(1, gpus + 1)}), {}, START)
 
 
 @pytest.mark.parametrize(
@@ -98,15 +123,15 @@ def planned(question: Question, gpus: int = 0) -> _Plan:
 )
 def test_auto_keeps_a_series_under_a_thousand_points(start: str, interval: str) -> None:
     """The finest that does; where none does, the coarsest."""
-    assert planned(ask(NODE_HISTORY, start=start)).interval == interval
-    assert planned(ask(NODE_HISTORY, start="now-1500d")).interval is Interval.DAY
+    assert planned(ask(NODE_HISTORY, start=start)).buckets.interval == interval
+    assert planned(ask(NODE_HISTORY, start="now-1500d")).buckets.interval is Interval.DAY
 
 
 def test_auto_heeds_the_limit_in_all() -> None:
     """Many devices with many aggregates: 4,608 series of 999 points would be too many."""
     asked = ask(GPU_HISTORY, start="now-16h", agg="avg,min,max,sum,count,last")
-    assert planned(asked, gpus=1).interval == "1m"
-    assert planned(asked, gpus=128).interval == "5m"
+    assert planned(asked, gpus=1).buckets.interval == "1m"
+    assert planned(asked, gpus=128).buckets.interval == "5m"
 
 
 def test_too_many_points_are_refused_with_the_interval_that_would_do() -> None:

@@ -1,0 +1,74 @@
+"""Which tables serve a range: the coarsest that answers exactly, finer ones for the ends that it cannot.
+
+A bucket of a rollup can be counted only as a whole. Where a range begins or ends within one, what lies in
+the range comes from the next finer table, in the end from the samples. Where those are not kept any more,
+the finest bucket that is counts as a whole.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from app.domain.buckets import EPOCH, Buckets, ceiling, floor
+from app.domain.ranges import TimeRange
+from app.storage.sources import Rollup, Segment, Source
+
+Kept = Mapping[str, timedelta | None]
+"""For how long the rows of a table are kept, by its name; None is for ever, and so is a table that is not there."""
+
+
+class Ladder(msgspec.Struct, frozen=True):
+    """The tables that can serve a question, finest first: samples, then rollups."""
+
+    source: Source
+    rollups: tuple[Rollup, ...]
+    kept: Kept
+    now: datetime
+
+    def finest_at(self, moment: datetime) -> Rollup | None:
+        """The finest rollup that reaches back to a moment; None where the samples do, or nothing does better."""
+        if self._reaches(self.source.name, moment):
+            return None
+        reaching = (rollup for rollup in self.rollups if self._reaches(str(rollup.table.name), moment))
+        return next(reaching, self.rollups[-1] if self.rollups else None)
+
+    def _reaches(self, table: str, moment: datetime) -> bool:
+        kept = self.kept.get(table)
+        return kept is None or moment >= self.now - kept
+
+    def fitting(self, buckets: Buckets, time_range: TimeRange) -> "Ladder":
+        """The ladder without rollups whose buckets do not make up those that are asked for."""
+        bounds = buckets.edges(time_range) if buckets.are_zoned else []
+        fit = tuple(
+            rollup
+            for rollup in self.rollups
+            if buckets.width is not None
+            and buckets.width >= rollup.width
+            and not any((bound - EPOCH) % rollup.width for bound in bounds)
+        )
+        return msgspec.structs.replace(self, rollups=fit)
+
+    def segments(self, time_range: TimeRange) -> list[Segment]:
+        """What each table answers of a range, in the order of time."""
+        start, end = time_range.start, time_range.end
+        if finest := self.finest_at(start):
+            start = floor(start, finest.width)
+        if finest := self.finest_at(end):
+            end = ceiling(end, finest.width)
+        return list(self._cover(start, end, self.rollups[::-1]))
+
+    def _cover(self, start: datetime, end: datetime, coarsest_first: Sequence[Rollup]) -> Iterator[Segment]:
+        if start >= end:
+            return
+        if not coarsest_first:
+            yield Segment(self.source.table, start, end)
+            return
+        (table, width), *finer = coarsest_first
+        first, last = ceiling(start, width), floor(end, width)
+        if first >= last:
+            yield from self._cover(start, end, finer)
+            return
+        yield from self._cover(start, first, finer)
+        yield Segment(table, first, last)
+        yield from self._cover(last, end, finer)

@@ -1,0 +1,105 @@
+"""How a question is answered: in which buckets, from which tables, and whether that is too much.
+
+How many points there would be is told from the range, before anything is read; with `raw` by reading one
+row more than there may be.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from app.domain.buckets import Buckets
+from app.domain.ladder import Kept, Ladder
+from app.domain.questions import Part, Question
+from app.domain.ranges import AUTO_POINTS, WIDTHS, Interval, TimeRange, fitting
+from app.errors import InvalidRequest
+from app.storage.history import KnownNode
+from app.storage.sources import coarsest
+
+MAX_POINTS_A_SERIES: Final = 10_000
+MAX_POINTS: Final = 1_000_000
+HISTOGRAMS_FROM: Final = timedelta(hours=1)
+"""Percentiles of buckets from here up come from histograms, of shorter ones from samples."""
+
+
+class PlannedPart(msgspec.Struct, frozen=True):
+    """What is read of one source, and from where."""
+
+    part: Part
+    ladder: Ladder
+    time_range: TimeRange
+
+    @property
+    def source(self) -> str:
+        """The coarsest table that serves it."""
+        return coarsest(self.ladder.segments(self.time_range))
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The buckets that answer, with how many series there are at most and how long each may be."""
+
+    buckets: Buckets
+    parts: tuple[PlannedPart, ...]
+    series: int
+    points: int
+
+    @classmethod
+    def of(cls, question: Question, node: KnownNode, kept: Kept, now: datetime) -> "Plan":
+        """Raises InvalidRequest where the interval would make too many points."""
+        time_range = question.time_range
+        series = sum(len(part.measures) * blocks(part, node) for part in question.parts)
+        points = min(MAX_POINTS_A_SERIES, MAX_POINTS // max(series, 1))
+        ladders = [Ladder(part.source, part.source.rollups, kept, now) for part in question.parts]
+        interval = question.interval
+        if interval is Interval.AUTO:
+            finest = max((_finest(ladder, time_range) for ladder in ladders), default=timedelta())
+            auto = fitting(time_range, min(AUTO_POINTS - 1, points))
+            interval = next((each for each in auto if WIDTHS[each] >= finest), Interval.DAY)
+        buckets = Buckets(interval, question.zone)
+        planned = tuple(
+            PlannedPart(part, _serving(part, ladder, buckets).fitting(buckets, time_range), time_range)
+            for part, ladder in zip(question.parts, ladders, strict=True)
+        )
+        plan = cls(buckets, planned, series, points)
+        if interval is not Interval.RAW and buckets.count(time_range) > points:
+            raise plan.exceeded(time_range)
+        return plan
+
+    def exceeded(self, time_range: TimeRange) -> InvalidRequest:
+        """Too many points, and which interval would do."""
+        interval = self.buckets.interval
+        made = "" if interval is Interval.RAW else f" (up to {self.buckets.count(time_range):,})"
+        finest = next(fitting(time_range, self.points), None)
+        advice = (
+            "no interval would do, ask for a shorter range or for less at once"
+            if finest is None
+            else f"interval={finest} would do ({time_range.buckets(WIDTHS[finest]):,})"
+        )
+        return InvalidRequest.of(
+            "interval",
+            f"{interval} gives more points than the {self.points:,} that each of {self.series} series may have"
+            f"{made}: {advice}",
+        )
+
+
+def _finest(ladder: Ladder, time_range: TimeRange) -> timedelta:
+    """How long the shortest buckets are that are kept for a whole range."""
+    finest = ladder.finest_at(time_range.start)
+    return timedelta() if finest is None else finest.width
+
+
+def _serving(part: Part, ladder: Ladder, buckets: Buckets) -> Ladder:
+    """The ladder with the rollups alone that can tell the part's measures."""
+    percentiles = [measure.field for measure in part.measures if measure.aggregate.share is not None]
+    if not percentiles:
+        return ladder
+    has_histograms = all(field.scale is not None for field in percentiles)
+    is_long = buckets.width is not None and buckets.width >= HISTOGRAMS_FROM
+    rollups = tuple(rollup for rollup in ladder.rollups if has_histograms and is_long and rollup.has_histograms)
+    return msgspec.structs.replace(ladder, rollups=rollups)
+
+
+def blocks(part: Part, node: KnownNode) -> int:
+    """How many blocks of series a part may have: one for each device that ever was in the node."""
+    return len(set(node.gpus.values())) if part.source.is_per_gpu else 1

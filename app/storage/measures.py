@@ -1,0 +1,243 @@
+"""What becomes of a field's values: one column of an answer for each measure.
+
+A measure is computed from samples, or from partial results: the rows of rollups, and samples that were
+grouped to be like them. Values in tables are whole numbers of steps; each measure brings along how its
+columns become units.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Double,
+    Integer,
+    Table,
+    case,
+    cast,
+    func,
+    literal,
+    null,
+)
+from sqlalchemy.dialects.postgresql import aggregate_order_by, array
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
+
+from app.quantities import Field
+from app.storage.quantiles import quantile
+
+Value = float | int | str | None
+Columns = ReadOnlyColumnCollection[str, Any]
+
+AVERAGE_STEPS: Final = 10_000
+"""Averages and percentiles have four decimals, more than any quantity's own resolution."""
+
+
+class Aggregate(StrEnum):
+    """What becomes of a bucket's values; missing ones count for nothing."""
+
+    AVG = "avg"
+    MIN = "min"
+    MAX = "max"
+    SUM = "sum"
+    COUNT = "count"
+    LAST = "last"
+    P50 = "p50"
+    P95 = "p95"
+    P99 = "p99"
+    RATE = "rate"
+    INCREASE = "increase"
+
+    @property
+    def share(self) -> float | None:
+        """Of a percentile: the share of values below it."""
+        return int(self[1:]) / 100 if self in _PERCENTILES else None
+
+    @property
+    def is_of_counter(self) -> bool:
+        """Whether it tells how much a counter grew."""
+        return self in (Aggregate.RATE, Aggregate.INCREASE)
+
+
+_PERCENTILES: Final = (Aggregate.P50, Aggregate.P95, Aggregate.P99)
+
+
+class Measure(NamedTuple):
+    """A field with one of its aggregates: a column of an answer."""
+
+    field: Field
+    aggregate: Aggregate
+
+
+class Selected(NamedTuple):
+    """The expressions that a measure needs, and what turns their columns into values in units."""
+
+    expressions: tuple[ColumnElement[Any], ...]
+    convert: Callable[..., list[Value]]
+
+
+class Part(NamedTuple):
+    """A column of a partial result: of a column of the samples its count, sum, min, max, last or hist."""
+
+    column: str
+    kind: str
+
+    @property
+    def name(self) -> str:
+        """As rollups call it."""
+        return f"{self.column}_{self.kind}"
+
+
+_KINDS: Final = {
+    Aggregate.AVG: ("count", "sum"),
+    Aggregate.MIN: ("min",),
+    Aggregate.MAX: ("max",),
+    Aggregate.SUM: ("sum",),
+    Aggregate.COUNT: ("count",),
+    Aggregate.LAST: ("last",),
+    **dict.fromkeys(_PERCENTILES, ("hist", "min", "max")),
+}
+
+
+def parts(measure: Measure) -> Iterator[Part]:
+    """The partial results that a measure is made of."""
+    for kind in _KINDS[measure.aggregate]:
+        yield Part(measure.field.column, kind)
+    if measure.aggregate.share is not None and measure.field.total:
+        yield Part(measure.field.total, "max")
+
+
+def of_sample(table: Table, measure: Measure) -> Selected:
+    """Of one sample every aggregate is the value itself; its count is 1."""
+    column = table.c[measure.field.column]
+    if measure.aggregate is Aggregate.COUNT:
+        return Selected((case((column.is_not(None), literal(1)), else_=null()),), _as_is)
+    return Selected((column,), _divided(_steps(measure.field)))
+
+
+def of_samples(table: Table, measure: Measure) -> Selected:
+    """Of the samples of a bucket, percentiles to the resolution of the samples."""
+    column, field = table.c[measure.field.column], measure.field
+    match measure.aggregate:
+        case Aggregate.COUNT:
+            return Selected((func.nullif(func.count(column), 0),), _as_is)
+        case Aggregate.LAST:
+            return Selected((_last(column, table.c.time.desc()),), _divided(_steps(field)))
+        case Aggregate.AVG:
+            return _average(func.avg(column), field)
+        case Aggregate.SUM:
+            return _sum(func.sum(column), field, is_decimal=isinstance(column.type, BigInteger))
+        case Aggregate.MIN | Aggregate.MAX as extreme:
+            return Selected((getattr(func, extreme.value)(column),), _divided(_steps(field)))
+        case percentile:
+            return Selected((func.percentile_cont(percentile.share).within_group(column),), _rounded(_steps(field)))
+
+
+def of_partials(partials: Columns, measure: Measure) -> Selected:
+    """The same of a bucket's partial results; they are in the order of their `moment`."""
+    field, by_kind = measure.field, {part.kind: partials[part.name] for part in parts(measure)}
+    match measure.aggregate:
+        case Aggregate.COUNT:
+            return Selected((cast(func.nullif(func.sum(by_kind["count"]), 0), BigInteger),), _as_is)
+        case Aggregate.LAST:
+            # A device that became another model within a bucket has two numbers in it, the later one is higher.
+            order = [partials["moment"].desc(), *([partials["number"].desc()] if "number" in partials else [])]
+            return Selected((_last(by_kind["last"], *order),), _divided(_steps(field)))
+        case Aggregate.AVG:
+            return _average(func.sum(by_kind["sum"]) / func.nullif(func.sum(by_kind["count"]), 0), field)
+        case Aggregate.SUM:
+            return _sum(func.sum(by_kind["sum"]), field, is_decimal=True)
+        case Aggregate.MIN | Aggregate.MAX as extreme:
+            return Selected((getattr(func, extreme.value)(by_kind[extreme.value]),), _divided(_steps(field)))
+        case _:
+            return _percentile(partials, measure)
+
+
+def partial(table: Table, field: Field | None, part: Part, *, is_rollup: bool) -> ColumnElement[Any]:
+    """A partial result of a table: as a rollup has it, or of grouped samples. `field` is the part's own."""
+    if is_rollup:
+        return table.c[part.name]
+    column = table.c[part.column]
+    match part.kind:
+        case "last":
+            return _last(column, table.c.time.desc())
+        case "hist" if field is not None and field.scale is not None:
+            scale, steps = field.scale, 1 if field.total else _steps(field)
+            share = column / cast(func.nullif(table.c[field.total], 0), Double) if field.total else column
+            counted = cast(share, Double), cast(scale.low * steps, Double), cast(scale.high * steps, Double)
+            hist = func.histogram(*counted, cast(scale.buckets, Integer), type_=ARRAY(Integer))
+            return hist.filter(share.is_not(None))  # TimescaleDB's counts a NULL as 0
+        case kind:
+            return getattr(func, kind)(column)  # type: ignore[no-any-return]
+
+
+def _last(column: ColumnElement[Any], *newest_first_by: ColumnElement[Any]) -> ColumnElement[Any]:
+    # TimescaleDB's last() is not there on PostgreSQL alone.
+    newest_first = aggregate_order_by(column, *newest_first_by)
+    present = func.array_agg(newest_first, type_=ARRAY(column.type)).filter(column.is_not(None))
+    return present[1]
+
+
+def _average(average: ColumnElement[Any], field: Field) -> Selected:
+    rounded = func.round(average * (AVERAGE_STEPS // _steps(field)))
+    if field.quantity is not None and field.quantity.high * AVERAGE_STEPS < 2**63:
+        return Selected((cast(rounded, BigInteger),), _divided(AVERAGE_STEPS))
+    return Selected((rounded,), _divided_decimal(AVERAGE_STEPS))  # takes asyncpg several times as long
+
+
+def _sum(total: ColumnElement[Any], field: Field, *, is_decimal: bool) -> Selected:
+    return Selected((total,), (_divided_decimal if is_decimal else _divided)(_steps(field)))
+
+
+def _percentile(partials: Columns, measure: Measure) -> Selected:
+    """Histograms are added up element by element in the database; what they say is read here."""
+    field, scale, share = measure.field, measure.field.scale, measure.aggregate.share
+    if scale is None or share is None:
+        raise ValueError(f"{field.name} has no histogram")
+    steps = _steps(field)
+    hist = partials[f"{field.column}_hist"]
+    counts: array[Any] = array([func.sum(hist[place]) for place in range(1, scale.buckets + 3)], type_=BigInteger)
+    extremes = [func.min(partials[f"{field.column}_min"]), func.max(partials[f"{field.column}_max"])]
+    total = func.max(partials[f"{field.total}_max"]) if field.total else literal(steps)
+    merged = case((func.count(hist) > 0, cast(counts, ARRAY(BigInteger))), else_=null())
+
+    def convert(hists: list[Any], least: list[Any], greatest: list[Any], units: list[Any]) -> list[Value]:
+        return [
+            # Of sizes without a total only the extremes are known.
+            None if high is None else round((_between(q, low, high) if q is not None else high) / steps, 4)
+            for hist, low, high, unit in zip(hists, least, greatest, units, strict=True)
+            for q in (hist and quantile(hist, scale, unit, share, low, high),)
+        ]
+
+    return Selected((merged, *extremes, total), convert)
+
+
+def _between(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)
+
+
+def _steps(field: Field) -> int:
+    return 1 if field.quantity is None else field.quantity.steps_per_unit
+
+
+def _as_is(column: list[Any]) -> list[Value]:
+    return column
+
+
+def _divided(steps: int) -> Callable[[Sequence[Any]], list[Value]]:
+    if steps == 1:
+        return list
+    # One division of whole numbers gives the float nearest to the decimal: 45.2, never 45.199999999.
+    return lambda column: [None if value is None else value / steps for value in column]
+
+
+def _divided_decimal(steps: int) -> Callable[[Sequence[Any]], list[Value]]:
+    if steps == 1:
+        return lambda column: [None if value is None else int(value) for value in column]
+    return lambda column: [None if value is None else int(value) / steps for value in column]
+
+
+def _rounded(steps: int) -> Callable[[Sequence[Any]], list[Value]]:
+    return lambda column: [None if value is None else round(value / steps, 4) for value in column]

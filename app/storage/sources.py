@@ -1,0 +1,70 @@
+"""The tables that history is read from: raw samples, and what rolls them up."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from sqlalchemy import Table
+
+from app.quantities import GPU_HEARTBEAT_FIELDS, GPU_METRIC_FIELDS, HEARTBEAT_FIELDS, NODE_METRIC_FIELDS, Field
+from app.storage import tables
+
+
+class Rollup(NamedTuple):
+    """A table of buckets of one width; from an hour up with histograms."""
+
+    table: Table
+    width: timedelta
+
+    @property
+    def has_histograms(self) -> bool:
+        """Whether percentiles can be read from it."""
+        return self.width >= timedelta(hours=1)
+
+
+class Source(NamedTuple):
+    """A table of samples that answers, with its fields and its rollups, finest first."""
+
+    table: Table
+    fields: tuple[Field, ...]
+    rollups: tuple[Rollup, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The table's name, as plain text: SQLAlchemy's own kind of string can't be encoded."""
+        return str(self.table.name)
+
+    @property
+    def is_per_gpu(self) -> bool:
+        """Whether it has a row for each GPU."""
+        return "gpu" in self.table.c
+
+
+class Segment(NamedTuple):
+    """What one table answers: samples from `start`, inclusive, to `end`, exclusive.
+
+    Of a rollup both are the bounds of buckets.
+    """
+
+    table: Table
+    start: datetime
+    end: datetime
+
+
+def coarsest(segments: Sequence[Segment]) -> str:
+    """The name of the table that serves the most at once: the samples themselves, or the widest rollup."""
+    return str(max((segment.table for segment in segments), key=_width).name)
+
+
+def _width(table: Table) -> timedelta:
+    return next((width for name, width in tables.ROLLUP_WIDTHS.items() if table.name.endswith(f"_{name}")), timedelta())
+
+
+def _rollups(made: dict[str, Table]) -> tuple[Rollup, ...]:
+    return tuple(Rollup(table, tables.ROLLUP_WIDTHS[name]) for name, table in made.items())
+
+
+NODE_METRICS: Final = Source(tables.node_metrics, NODE_METRIC_FIELDS, _rollups(tables.node_rollups))
+GPU_METRICS: Final = Source(tables.gpu_metrics, GPU_METRIC_FIELDS, _rollups(tables.gpu_rollups))
+HEARTBEATS: Final = Source(tables.heartbeats, HEARTBEAT_FIELDS)
+GPU_HEARTBEATS: Final = Source(tables.gpu_heartbeats, GPU_HEARTBEAT_FIELDS)
