@@ -21,6 +21,7 @@ from app.clock import Clock
 from app.domain.auth import Tokens
 from app.domain.events import Events
 from app.domain.fleet import Fleet
+from app.domain.fleet_history import FleetHistory
 from app.domain.history import History
 from app.domain.ingest import Ingest
 from app.domain.liveness import Liveness
@@ -91,6 +92,7 @@ def application(settings: Settings, database: Database, clock: Clock, tokens: To
     )
     fleet = Fleet(database, clock, heartbeat_timeout=timedelta(milliseconds=settings.heartbeat_timeout_ms))
     history = History(database, clock, query_timeout_ms=settings.query_timeout_ms, kept={})
+    fleet_history = FleetHistory(database, clock, query_timeout_ms=settings.query_timeout_ms, kept={})
     events = Events(database, clock, query_timeout_ms=settings.query_timeout_ms)
     return Litestar(
         route_handlers=[Router(path=settings.base_path or "/", route_handlers=[*rest_handlers(tokens), node_socket])],
@@ -98,6 +100,7 @@ def application(settings: Settings, database: Database, clock: Clock, tokens: To
             "nodes": Provide(lambda: nodes, sync_to_thread=False),
             "fleet": Provide(lambda: fleet, sync_to_thread=False),
             "history": Provide(lambda: history, sync_to_thread=False),
+            "fleet_history": Provide(lambda: fleet_history, sync_to_thread=False),
             "events": Provide(lambda: events, sync_to_thread=False),
             "database": Provide(lambda: database, sync_to_thread=False),
         },

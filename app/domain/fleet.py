@@ -51,7 +51,7 @@ class Fleet:
 
     async def summary(self, caller: Caller, asked_org: str | None) -> FleetSummary:
         """The nodes of the caller's org in numbers; for an admin of the org asked for, or of all."""
-        org_id = _org(caller, asked_org)
+        org_id = org_asked(caller, asked_org)
         now = self._clock.now()
         async with self._database.transaction() as connection:
             counts = await storage.count_by_status(connection, org_id)
@@ -70,7 +70,7 @@ class Fleet:
 
     async def present(self, caller: Caller, asked_org: str | None) -> PresentFleet:
         """The same nodes, and their GPUs, one by one."""
-        org_id = _org(caller, asked_org)
+        org_id = org_asked(caller, asked_org)
         silent_before = self._clock.now() - self._heartbeat_timeout
         async with self._database.transaction() as connection:
             return PresentFleet(
@@ -79,8 +79,8 @@ class Fleet:
             )
 
 
-def _org(caller: Caller, asked: str | None) -> str | None:
-    """The org whose nodes are meant; None for all."""
+def org_asked(caller: Caller, asked: str | None) -> str | None:
+    """The org whose nodes are meant; None for all. Raises InvalidRequest for another org than the caller's own."""
     if caller.is_admin:
         return asked
     own = caller.owner.org_id

@@ -20,42 +20,21 @@ from typing import Final
 import msgspec
 
 from app.clock import Clock
+from app.domain.buckets import Buckets
 from app.domain.fills import Fill, filled
-from app.domain.ladder import Kept
-from app.domain.plans import HISTOGRAMS_FROM, MAX_POINTS_A_SERIES, Plan, PlannedPart, blocks
+from app.domain.ladder import Kept, Ladder
+from app.domain.plans import HISTOGRAMS_FROM, MAX_POINTS_A_SERIES, Plan, PlannedPart, blocks, points_of
 from app.domain.questions import Question, Subject, parse_question
-from app.domain.ranges import Interval, TimeRange
+from app.domain.ranges import TimeRange
+from app.domain.series import Name, Series, SeriesFound
 from app.errors import DeviceNotFound, NodeNotFound
 from app.model import Caller
 from app.storage.database import Database
-from app.storage.history import Block, KnownNode, Points, Reader, reading
+from app.storage.history import Block, KnownNode, Reader, reading
 from app.storage.measures import Aggregate, Measure, Value
 
 LOOK_BACK: Final = timedelta(hours=1)
 """A counter's first increase in a range needs the sample before it, which is looked for this far back."""
-
-
-class Series(msgspec.Struct, frozen=True):
-    """One measure over time; `values` in units beside `times`, None where there is none.
-
-    With a fill there is a value for every bucket, where there is none None for null. Series of one device
-    may share their `times`.
-    """
-
-    device_id: str | None
-    measure: Measure
-    times: list[datetime]
-    values: list[Value]
-
-
-class NodeHistory(msgspec.Struct, frozen=True):
-    """An answer; `interval` is the one that was picked, `source` the coarsest table that served it."""
-
-    time_range: TimeRange
-    interval: Interval
-    source: str
-    fill: Fill
-    series: list[Series]
 
 
 class History:
@@ -69,7 +48,7 @@ class History:
 
     async def read(
         self, subject: Subject, caller: Caller, node_id: str, parameters: Sequence[tuple[str, str]]
-    ) -> NodeHistory:
+    ) -> SeriesFound:
         """What a query string asks of one node.
 
         Raises InvalidRequest for a question that does not fit, or whose answer would be too large;
@@ -83,7 +62,7 @@ class History:
             node = _with_device(await reader.find_node(node_id, org_id), question.device_id)
             plan = Plan.of(question, node, self._kept, now)
             series = [each for part in plan.parts for each in await _read_part(reader, node, question, plan, part)]
-        return NodeHistory(question.time_range, plan.buckets.interval, plan.parts[0].source, question.fill, series)
+        return SeriesFound(question.time_range, plan.buckets.interval, plan.parts[0].source, question.fill, series)
 
 
 async def _read_part(
@@ -98,11 +77,11 @@ async def _read_part(
     if question.fill is not Fill.NONE:
         starts = plan.buckets.starts(question.time_range)
         found = [
-            Series(each.device_id, each.measure, starts, filled(each.times, each.values, starts, question.fill))
+            Series(each.of, each.measure, starts, filled(each.times, each.values, starts, question.fill))
             for each in found
         ]
     order = {measure: place for place, measure in enumerate(part.measures)}
-    return sorted(found, key=lambda each: (each.device_id or "", order[each.measure])) if growing else found
+    return sorted(found, key=lambda each: (each.of.device_id or "", order[each.measure])) if growing else found
 
 
 async def _read_plain(
@@ -115,14 +94,16 @@ async def _read_plain(
 ) -> list[Series]:
     part, segments = planned.part, planned.ladder.segments(planned.time_range)
     most = plan.points * blocks(part, node)
-    found = await reader.read(part.source, node, segments, _points(plan, question), measures, most + 1)
+    found = await reader.read(
+        part.source, node, segments, points_of(plan.buckets, question.time_range), measures, most + 1
+    )
     lengths = [len(block.times) for block in found]
     if sum(lengths) > most or max(lengths, default=0) > MAX_POINTS_A_SERIES:
         raise plan.exceeded(question.time_range)
     if not found and (not part.source.is_per_gpu or question.device_id is not None):
         found = [Block(question.device_id, [], [[] for _ in measures])]
     return [
-        Series(block.device_id, measure, block.times, values)
+        Series(Name(device_id=block.device_id), measure, block.times, values)
         for block in found
         for measure, values in zip(measures, block.columns, strict=True)
     ]
@@ -136,19 +117,14 @@ async def _read_growth(
     planned: PlannedPart,
     measures: tuple[Measure, ...],
 ) -> list[Series]:
-    """Counters: from samples below an hour, from the finest rollup above, since coarse ones hide restarts."""
-    ladder, width = planned.ladder, plan.buckets.width
-    finest = ladder.finest_at(question.time_range.start)
-    if finest is None and width is not None and width >= HISTOGRAMS_FROM and ladder.rollups:
-        finest = ladder.rollups[0]
-    ladder = msgspec.structs.replace(ladder, rollups=() if finest is None else (finest,))
+    ladder = counter_ladder(planned.ladder, plan.buckets, question.time_range)
     earlier = TimeRange(question.time_range.start - LOOK_BACK, question.time_range.end)
     read = {
         field: await reader.read_growth(
             planned.part.source,
             node,
             ladder.segments(earlier),
-            _points(plan, question),
+            points_of(plan.buckets, question.time_range),
             field,
             question.time_range.start,
             plan.points + 1,
@@ -158,21 +134,23 @@ async def _read_growth(
     if any(len(rows) > plan.points for rows in read.values()):
         raise plan.exceeded(question.time_range)
     return [
-        Series(None, measure, [time for time, *_ in read[measure.field]], _grown(measure, read[measure.field]))
+        Series(Name(), measure, [time for time, *_ in read[measure.field]], _grown(measure, read[measure.field]))
         for measure in measures
     ]
+
+
+def counter_ladder(ladder: Ladder, buckets: Buckets, time_range: TimeRange) -> Ladder:
+    """Counters come from samples below an hour, from the finest rollup above: coarse ones hide restarts."""
+    finest, width = ladder.finest_at(time_range.start), buckets.width
+    if finest is None and width is not None and width >= HISTOGRAMS_FROM and ladder.rollups:
+        finest = ladder.rollups[0]
+    return msgspec.structs.replace(ladder, rollups=() if finest is None else (finest,))
 
 
 def _grown(measure: Measure, rows: Sequence[tuple[datetime, int, float]]) -> list[Value]:
     if measure.aggregate is Aggregate.INCREASE:
         return [growth for _, growth, _ in rows]
     return [round(growth / seconds, 4) if seconds else None for _, growth, seconds in rows]
-
-
-def _points(plan: Plan, question: Question) -> Points:
-    if plan.buckets.are_zoned:
-        return Points(edges=plan.buckets.edges(question.time_range))
-    return Points(width=plan.buckets.width)
 
 
 def _with_device(node: KnownNode | None, device_id: str | None) -> KnownNode:

@@ -14,7 +14,7 @@ from app.domain.ladder import Kept, Ladder
 from app.domain.questions import Part, Question
 from app.domain.ranges import AUTO_POINTS, WIDTHS, Interval, TimeRange, fitting
 from app.errors import InvalidRequest
-from app.storage.history import KnownNode
+from app.storage.history import KnownNode, Points
 from app.storage.sources import coarsest
 
 MAX_POINTS_A_SERIES: Final = 10_000
@@ -53,12 +53,12 @@ class Plan(msgspec.Struct, frozen=True):
         ladders = [Ladder(part.source, part.source.rollups, kept, now) for part in question.parts]
         interval = question.interval
         if interval is Interval.AUTO:
-            finest = max((_finest(ladder, time_range) for ladder in ladders), default=timedelta())
+            finest = max((finest_kept(ladder, time_range) for ladder in ladders), default=timedelta())
             auto = fitting(time_range, min(AUTO_POINTS - 1, points))
             interval = next((each for each in auto if WIDTHS[each] >= finest), Interval.DAY)
         buckets = Buckets(interval, question.zone)
         planned = tuple(
-            PlannedPart(part, _serving(part, ladder, buckets).fitting(buckets, time_range), time_range)
+            PlannedPart(part, serving(part, ladder, buckets).fitting(buckets, time_range), time_range)
             for part, ladder in zip(question.parts, ladders, strict=True)
         )
         plan = cls(buckets, planned, series, points)
@@ -83,13 +83,13 @@ class Plan(msgspec.Struct, frozen=True):
         )
 
 
-def _finest(ladder: Ladder, time_range: TimeRange) -> timedelta:
+def finest_kept(ladder: Ladder, time_range: TimeRange) -> timedelta:
     """How long the shortest buckets are that are kept for a whole range."""
     finest = ladder.finest_at(time_range.start)
     return timedelta() if finest is None else finest.width
 
 
-def _serving(part: Part, ladder: Ladder, buckets: Buckets) -> Ladder:
+def serving(part: Part, ladder: Ladder, buckets: Buckets) -> Ladder:
     """The ladder with the rollups alone that can tell the part's measures."""
     percentiles = [measure.field for measure in part.measures if measure.aggregate.share is not None]
     if not percentiles:
@@ -103,3 +103,8 @@ def _serving(part: Part, ladder: Ladder, buckets: Buckets) -> Ladder:
 def blocks(part: Part, node: KnownNode) -> int:
     """How many blocks of series a part may have: one for each device that ever was in the node."""
     return len(set(node.gpus.values())) if part.source.is_per_gpu else 1
+
+
+def points_of(buckets: Buckets, time_range: TimeRange) -> Points:
+    """Where the points of a range stand, as storage is told."""
+    return Points(edges=buckets.edges(time_range)) if buckets.are_zoned else Points(width=buckets.width)

@@ -91,7 +91,7 @@ def _parts(subject: Subject, chosen: list[Field] | None, wanted: list[Aggregate]
     Without fields these are all that the aggregates fit; without aggregates it is the average of a
     number and the last of a text. Raises InvalidRequest where a field that is named has one that does not fit.
     """
-    fitting = {field: _fitting(field, wanted, is_named=chosen is not None) for field in chosen or subject.fields}
+    fitting = {field: fitting(field, wanted, is_named=chosen is not None) for field in chosen or subject.fields}
     parts = (
         Part(source, tuple(Measure(field, each) for field in _of(source, chosen) for each in fitting[field]))
         for source in subject.sources
@@ -128,7 +128,8 @@ def listed(parameter: str, text: str | None, known: Mapping[str, Parsed]) -> lis
     return [known[name] for name in names]
 
 
-def _fitting(field: Field, wanted: list[Aggregate] | None, *, is_named: bool) -> list[Aggregate]:
+def fitting(field: Field, wanted: list[Aggregate] | None, *, is_named: bool) -> list[Aggregate]:
+    """The aggregates that a field is read by. Raises InvalidRequest where one does not fit a field that is named."""
     if wanted is None:
         return [Aggregate.LAST if field.quantity is None else Aggregate.AVG]
     unfit = [each for each in wanted if not _fits(field, each)]

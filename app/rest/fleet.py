@@ -1,5 +1,6 @@
 """The fleet now: /fleet/summary for people and portals, /fleet/prometheus for those who run Prometheus."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -11,12 +12,14 @@ from msgspec import UNSET, UnsetType
 
 from app.clock import timestamp
 from app.domain.fleet import MAX_STALE, Fleet, FleetSummary
+from app.domain.fleet_history import FleetHistory
 from app.errors import InvalidRequest
 from app.model import Caller, NodeStatus
 from app.rest import fleet_openapi as described
 from app.rest.exposition import MEDIA_TYPE
 from app.rest.fleet_metrics import exposition
-from app.rest.fleet_openapi import FleetOperation, text_answer
+from app.rest.fleet_openapi import FleetMetricsOperation, FleetOperation, text_answer
+from app.rest.history import HistoryAnswer
 from app.rest.openapi import answer, error_responses
 from app.rest.schemas import NodeId, Timestamp
 from app.storage.fleet import GpusNow
@@ -134,6 +137,24 @@ class FleetController(Controller):
     ) -> FleetSummaryAnswer:
         """GET /fleet/summary."""
         return FleetSummaryAnswer.of(await fleet.summary(caller, _org_asked(request)))
+
+    @get(
+        "/metrics",
+        operation_id="getFleetMetrics",
+        summary="Metrics of the fleet over time",
+        description=described.METRICS_DESCRIPTION,
+        operation_class=FleetMetricsOperation,
+        responses={200: answer(HistoryAnswer, "Series of the groups asked for", described.METRICS), **_ERRORS},
+    )
+    async def metrics(
+        self,
+        request: Request[Caller, None, Any],
+        fleet_history: NamedDependency[FleetHistory],
+        caller: NamedDependency[Caller],
+    ) -> HistoryAnswer:
+        """GET /fleet/metrics."""
+        found = await fleet_history.read(caller, list(request.query_params.multi_items()))
+        return await asyncio.to_thread(HistoryAnswer.of, found)
 
     @get(
         "/prometheus",

@@ -6,7 +6,12 @@ from typing import Final
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example, OpenAPIType, Operation, Parameter, Schema
 
+from app.domain.fleet_questions import MAX_TOP, PARAMETERS
 from app.rest.exposition import MEDIA_TYPE
+from app.rest.history_openapi import AGGREGATES, COMMON, query_parameter
+from app.rest.history_openapi import DESCRIPTION as HISTORY
+from app.storage.fleet_series import GroupBy
+from app.storage.sources import GPU_METRICS, NODE_METRICS
 
 SUMMARY: Final = {
     "time": "2025-11-21T10:05:00.000Z",
@@ -68,3 +73,44 @@ class FleetOperation(Operation):
                 schema=Schema(type=OpenAPIType.STRING),
             )
         ]
+
+
+METRICS: Final = {
+    "from": "2025-11-14T10:00:00.000Z",
+    "to": "2025-11-21T10:00:00.000Z",
+    "interval": "1d",
+    "source": "gpu_metrics_1d",
+    "series": [
+        {
+            "nodeId": "673e7a1f5c9d8e001234abcd",
+            "deviceId": "GPU-0",
+            "field": "temperature",
+            "agg": "avg",
+            "points": [["2025-11-14T00:00:00.000Z", 78.4], ["2025-11-15T00:00:00.000Z", 81.2]],
+        }
+    ],
+}
+METRICS_DESCRIPTION: Final = (
+    "Over all nodes that the caller may see, deleted ones in their time included: one series for each group, field "
+    "and aggregate. avg, min, max, count, last and percentiles are over all samples of a group; sum adds up the "
+    "averages of its nodes or GPUs, so that watts stay watts; rate and increase add up the nodes' counters. "
+    "With `top` there are only the groups that come first by `orderBy` over the whole range, in that order. " + HISTORY
+)
+
+
+@dataclass
+class FleetMetricsOperation(Operation):
+    """GET /fleet/metrics."""
+
+    def __post_init__(self) -> None:
+        node, gpu = (", ".join(field.name for field in source.fields) for source in (NODE_METRICS, GPU_METRICS))
+        described: dict[str, tuple[str, str | None]] = COMMON | {
+            "fields": (f"Comma list of {gpu} (of GPUs) and {node} (of nodes); default all of `of`", "utilization"),
+            "agg": (AGGREGATES, "avg,max"),
+            "of": ("node or gpu: whose fields are meant where both have the name; default gpu", "gpu"),
+            "groupBy": (f"One of {', '.join(GroupBy)}; default none. A node is in each of its roles", "gpu"),
+            "top": (f"Only the first groups by orderBy, 1 to {MAX_TOP}", "10"),
+            "orderBy": ("What top goes by: field, field:agg or field:agg:asc; default the first", "temperature:avg"),
+            "orgId": ("Only nodes of this org; for admins", None),
+        }
+        self.parameters = [query_parameter(name, *described[name]) for name in PARAMETERS]

@@ -14,9 +14,10 @@ from msgspec import UNSET, UnsetType
 
 from app.clock import timestamp
 from app.domain.fills import Fill
-from app.domain.history import History, NodeHistory, Series
+from app.domain.history import History
 from app.domain.questions import GPU_HISTORY, HEARTBEAT_HISTORY, NODE_HISTORY, Subject
 from app.domain.ranges import Interval
+from app.domain.series import Series, SeriesFound
 from app.model import Caller
 from app.rest import history_openapi as described
 from app.rest.history_openapi import GpuHistoryOperation, HeartbeatHistoryOperation, NodeHistoryOperation
@@ -29,9 +30,11 @@ Point = tuple[Timestamp, float | int | str | None]
 
 
 class SeriesAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """One field by one aggregate, of the node or of one device; points in order, oldest first."""
+    """One field by one aggregate, of a node, a device or a group; points in order, oldest first."""
 
+    node_id: str | UnsetType = UNSET
     device_id: str | UnsetType = UNSET
+    group: str | UnsetType = UNSET
     field: str
     agg: Aggregate
     points: list[Point]
@@ -47,7 +50,7 @@ class HistoryAnswer(msgspec.Struct, frozen=True, kw_only=True):
     series: list[SeriesAnswer]
 
     @classmethod
-    def of(cls, history: NodeHistory) -> "HistoryAnswer":
+    def of(cls, history: SeriesFound) -> "HistoryAnswer":
         """A history as the API shows it."""
         return cls(
             from_=timestamp(history.time_range.start),
@@ -68,7 +71,9 @@ def _series_answers(series: Iterable[Series], *, with_nulls: bool) -> Iterator[S
                 (text, value) for text, value in zip(texts, each.values, strict=True) if with_nulls or value is not None
             ]
             yield SeriesAnswer(
-                device_id=UNSET if each.device_id is None else each.device_id,
+                node_id=each.of.node_id or UNSET,
+                device_id=UNSET if each.of.device_id is None else each.of.device_id,
+                group=UNSET if each.of.group is None else each.of.group,
                 field=each.measure.field.name,
                 agg=each.measure.aggregate,
                 points=points,

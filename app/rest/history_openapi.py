@@ -53,16 +53,24 @@ DESCRIPTION: Final = (
     "Units: % and °C to 0.1, W to 0.1, GB (2^30 bytes) to 0.001, bytes to 1; averages have up to four decimals."
 )
 
-_INTERVAL: Final = (
+INTERVAL: Final = (
     "What one point sums up. `raw`: nothing, each point is a sample, whose every aggregate is its value. "
     f"`auto`, the default: the finest bucket that keeps a series under {AUTO_POINTS:,} points"
 )
 
 
-_AGGREGATES: Final = (
+AGGREGATES: Final = (
     f"Comma list of {', '.join(Aggregate)}; default avg, and last for text, which only last and count fit; "
     "rate (a second) and increase are of counters, aware of restarts"
 )
+
+COMMON: Final[dict[str, tuple[str, str | None]]] = {
+    "from": ("First moment, inclusive; default one hour before `to`. " + MOMENT_FORMS, "now-6h"),
+    "to": ("Last moment, exclusive; default now. The same forms", "now"),
+    "interval": (INTERVAL, "5m"),
+    "tz": ("The time zone whose midnights part the days of interval=1d; default UTC", "Asia/Ho_Chi_Minh"),
+    "fill": ("Where nothing was measured: no point, null, the last value, or a line between neighbours", "null"),
+}
 
 
 @dataclass
@@ -72,25 +80,14 @@ class _HistoryOperation(Operation):
     subject: ClassVar[Subject]
 
     def __post_init__(self) -> None:
-        described = {
-            "from": ("First moment, inclusive; default one hour before `to`. " + MOMENT_FORMS, "now-6h"),
-            "to": ("Last moment, exclusive; default now. The same forms", "now"),
-            "interval": (_INTERVAL, "5m"),
-            "tz": ("The time zone whose midnights part the days of interval=1d; default UTC", "Asia/Ho_Chi_Minh"),
+        described = COMMON | {
             "fields": ("Comma list of " + ", ".join(field.name for field in self.subject.fields), None),
-            "agg": (
-                _AGGREGATES,
-                "avg,max",
-            ),
-            "fill": (
-                "Where nothing was measured: no point, null, the last value, or a line between neighbours",
-                "null",
-            ),
+            "agg": (AGGREGATES, "avg,max"),
             "deviceId": ("Only this GPU", "GPU-0"),
         }
         self.parameters = [
             *(self.parameters or []),
-            *(_query(name, *described[name]) for name in self.subject.parameters),
+            *(query_parameter(name, *described[name]) for name in self.subject.parameters),
         ]
 
 
@@ -115,7 +112,8 @@ class HeartbeatHistoryOperation(_HistoryOperation):
     subject = HEARTBEAT_HISTORY
 
 
-def _query(name: str, description: str, example: str | None) -> Parameter:
+def query_parameter(name: str, description: str, example: str | None) -> Parameter:
+    """A parameter that is parsed by hand."""
     schema = Schema(type=OpenAPIType.STRING)
     if name == "interval":
         schema = Schema(type=OpenAPIType.STRING, enum=[each.value for each in Interval], default=Interval.AUTO.value)

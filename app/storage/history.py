@@ -20,7 +20,7 @@ from app.quantities import Field
 from app.storage import tables
 from app.storage.database import Database
 from app.storage.measures import Measure, Value
-from app.storage.series import Grid, SeriesStatement, growth_statement, series_statement
+from app.storage.series import Grid, growth_statement, series_statement
 from app.storage.sources import Segment, Source
 from app.storage.statements import Statement, compiled
 
@@ -124,7 +124,7 @@ class Reader:
     ) -> list[Block]:
         """What was measured: at most `rows` rows, in a block for each device that has any."""
         devices = list(dict.fromkeys(node.gpus.values()))
-        values = _bounds(segments, points) | {
+        values = bounds(segments, points) | {
             "node_key": node.key,
             "rows": rows,
             "gpus": list(node.gpus),
@@ -133,9 +133,9 @@ class Reader:
         made = series_statement(source, measures, tuple(segment.table for segment in segments), points.grid)
         found = await self.fetch(made.statement, values)
         if not source.is_per_gpu:
-            return [_block(None, found, made, 1)] if found else []
-        by_device = groupby(found, itemgetter(1))
-        return [_block(devices[device], list(of_device), made, 2) for device, of_device in by_device]
+            return [Block(None, _times(found), made.converted(found))] if found else []
+        by_device = ((devices[place], list(rows_)) for place, rows_ in groupby(found, itemgetter(1)))
+        return [Block(device, _times(of_device), made.converted(of_device)) for device, of_device in by_device]
 
     async def read_growth(
         self,
@@ -149,7 +149,7 @@ class Reader:
     ) -> list[tuple[datetime, int, float]]:
         """How much a counter grew from `start` on, and in how many seconds: a row a point."""
         statement = growth_statement(source, field, tuple(segment.table for segment in segments), points.grid)
-        values = _bounds(segments, points) | {"node_key": node.key, "start": start, "rows": rows}
+        values = bounds(segments, points) | {"node_key": node.key, "start": start, "rows": rows}
         return [(time, int(grown), float(seconds)) for time, grown, seconds in await self.fetch(statement, values)]
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> "list[asyncpg.Record]":
@@ -162,20 +162,16 @@ class Reader:
         )
 
 
-def _bounds(segments: Sequence[Segment], points: Points) -> dict[str, Any]:
-    bounds: dict[str, Any] = msgspec.structs.asdict(points)
+def _times(rows: Sequence[Any]) -> list[datetime]:
+    return [row[0] for row in rows]
+
+
+def bounds(segments: Sequence[Segment], points: Points) -> dict[str, Any]:
+    """The parameters of statements that say where segments and points begin and end."""
+    found: dict[str, Any] = msgspec.structs.asdict(points)
     for place, segment in enumerate(segments):
-        bounds |= {f"start_{place}": segment.start, f"end_{place}": segment.end}
-    return bounds
-
-
-def _block(device_id: str | None, rows: Sequence[Any], made: SeriesStatement, first: int) -> Block:
-    """Rows turned into columns; the time comes first, the measures' columns from place `first` on."""
-    columns: list[list[Value]] = []
-    for width, convert in made.converts:
-        columns.append(convert(*([row[place] for row in rows] for place in range(first, first + width))))
-        first += width
-    return Block(device_id, [row[0] for row in rows], columns)
+        found |= {f"start_{place}": segment.start, f"end_{place}": segment.end}
+    return found
 
 
 def _by_number(places: Mapping[int, int]) -> list[int | None]:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Double,
+    FromClause,
     Integer,
     Table,
     case,
@@ -117,16 +118,16 @@ def of_sample(table: Table, measure: Measure) -> Selected:
     return Selected((column,), _divided(_steps(measure.field)))
 
 
-def of_samples(table: Table, measure: Measure) -> Selected:
+def of_samples(samples: FromClause, measure: Measure) -> Selected:
     """Of the samples of a bucket, percentiles to the resolution of the samples."""
-    column, field = table.c[measure.field.column], measure.field
+    column, field = samples.c[measure.field.column], measure.field
     match measure.aggregate:
         case Aggregate.COUNT:
             return Selected((func.nullif(func.count(column), 0),), _as_is)
         case Aggregate.LAST:
-            return Selected((_last(column, table.c.time.desc()),), _divided(_steps(field)))
+            return Selected((_last(column, samples.c.time.desc()),), _divided(_steps(field)))
         case Aggregate.AVG:
-            return _average(func.avg(column), field)
+            return average(func.avg(column), field)
         case Aggregate.SUM:
             return _sum(func.sum(column), field, is_decimal=isinstance(column.type, BigInteger))
         case Aggregate.MIN | Aggregate.MAX as extreme:
@@ -146,7 +147,7 @@ def of_partials(partials: Columns, measure: Measure) -> Selected:
             order = [partials["moment"].desc(), *([partials["number"].desc()] if "number" in partials else [])]
             return Selected((_last(by_kind["last"], *order),), _divided(_steps(field)))
         case Aggregate.AVG:
-            return _average(func.sum(by_kind["sum"]) / func.nullif(func.sum(by_kind["count"]), 0), field)
+            return average(func.sum(by_kind["sum"]) / func.nullif(func.sum(by_kind["count"]), 0), field)
         case Aggregate.SUM:
             return _sum(func.sum(by_kind["sum"]), field, is_decimal=True)
         case Aggregate.MIN | Aggregate.MAX as extreme:
@@ -180,8 +181,9 @@ def _last(column: ColumnElement[Any], *newest_first_by: ColumnElement[Any]) -> C
     return present[1]
 
 
-def _average(average: ColumnElement[Any], field: Field) -> Selected:
-    rounded = func.round(average * (AVERAGE_STEPS // _steps(field)))
+def average(steps: ColumnElement[Any], field: Field) -> Selected:
+    """An average that was computed in steps."""
+    rounded = func.round(steps * (AVERAGE_STEPS // _steps(field)))
     if field.quantity is not None and field.quantity.high * AVERAGE_STEPS < 2**63:
         return Selected((cast(rounded, BigInteger),), _divided(AVERAGE_STEPS))
     return Selected((rounded,), _divided_decimal(AVERAGE_STEPS))  # takes asyncpg several times as long

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Label,
     Select,
     SmallInteger,
+    Subquery,
     Table,
     any_,
     bindparam,
@@ -34,19 +35,24 @@ from app.storage.measures import Measure, Selected, Value
 from app.storage.sources import Source
 from app.storage.statements import Statement, compiled
 
+Filter = Callable[[Table], ColumnElement[Any]]
+
 
 class Grid(Enum):
-    """What one point sums up: nothing, a bucket of `width`, or what lies between two of `edges`."""
+    """What one point sums up: nothing, a bucket of `width`, what lies between two of `edges`, or all there is."""
 
     SAMPLES = "samples"
     WIDTH = "width"
     EDGES = "edges"
+    WHOLE = "whole"
 
     def bucket(self, time: ColumnElement[Any]) -> ColumnElement[Any]:
-        """The time of the point that a moment belongs to."""
+        """The time of the point that a moment belongs to; of all there is no moment's own."""
         match self:
             case Grid.SAMPLES:
                 return time
+            case Grid.WHOLE:
+                return bindparam("start_0", type_=DateTime(timezone=True))
             case Grid.WIDTH:
                 return func.time_bucket(bindparam("width", type_=Interval), time)
             case Grid.EDGES:
@@ -56,13 +62,29 @@ class Grid(Enum):
 
 
 class SeriesStatement(NamedTuple):
-    """Gives the time, the device's place where there are devices, and behind them columns for the measures.
+    """Gives the time, whose it is where there are several, and from place `first` on columns for the measures.
 
     `converts` has the number of columns of each measure, and what makes values of them.
     """
 
     statement: Statement
+    first: int
     converts: tuple[tuple[int, Callable[..., list[Value]]], ...]
+
+    def converted(self, rows: Sequence[Any]) -> list[list[Value]]:
+        """The values of each measure, in units, for each of these rows."""
+        columns: list[list[Value]] = []
+        first = self.first
+        for width, convert in self.converts:
+            columns.append(convert(*([row[place] for row in rows] for place in range(first, first + width))))
+            first += width
+        return columns
+
+
+def series(select_: Select[Any], first: int, selected: Sequence[Selected]) -> SeriesStatement:
+    """At most `rows` rows of a statement whose measures begin at place `first`."""
+    converts = tuple((len(each.expressions), each.convert) for each in selected)
+    return SeriesStatement(compiled(select_.limit(bindparam("rows"))), first, converts)
 
 
 @lru_cache(maxsize=512)
@@ -76,11 +98,11 @@ def series_statement(
     """
     if tables == (source.table,):
         return _from_samples(source, measures, grid)
-    partials = _partials(source, _needed(source, measures), tables, grid).subquery("partials")
-    moment = grid.bucket(partials.c.moment).label("time")
-    key = [moment, *([partials.c.device] if source.is_per_gpu else [])]
-    selected = [of.of_partials(partials.c, measure) for measure in measures]
-    return _statement(select(*key, *_labelled(selected)).group_by(*key), key, selected)
+    key_of = _numbered if source.is_per_gpu else lambda _: []
+    found = partials(source, measures, tables, grid, key_of, _filters(source))
+    key = [grid.bucket(found.c.moment).label("time"), *([found.c.device] if source.is_per_gpu else [])]
+    selected = [of.of_partials(found.c, measure) for measure in measures]
+    return series(select(*key, *labelled(selected)).group_by(*key).order_by(*reversed(key)), len(key), selected)
 
 
 @lru_cache(maxsize=64)
@@ -91,27 +113,7 @@ def growth_statement(source: Source, field: Field, tables: tuple[Table, ...], gr
     by what it had reached before and by what it has reached since. Segments begin earlier than what is asked
     for, from `start` on, so that the first sample has one before it.
     """
-    parts = [of.Part(field.column, kind) for kind in ("last", "min", "max")]
-    found = [
-        select(
-            table.c.time.label("moment"),
-            *(
-                (table.c[field.column] if table is source.table else table.c[part.name]).label(part.kind)
-                for part in parts
-            ),
-        ).where(*_within(source, table, place))
-        for place, table in enumerate(tables)
-    ]
-    read = union_all(*found).subquery("read")
-    before = func.lag(read.c.last).over(order_by=read.c.moment)
-    seconds = func.extract("epoch", read.c.moment - func.lag(read.c.moment).over(order_by=read.c.moment))
-    peak = case((read.c.max > read.c.last, func.greatest(read.c.max, before)), else_=before)
-    growth = case((read.c.min >= before, read.c.last - before), else_=peak - before + read.c.last)
-    steps = (
-        select(read.c.moment, growth.label("growth"), seconds.label("seconds"))
-        .where(read.c.last.is_not(None))
-        .subquery("steps")
-    )
+    steps = growth_steps(source, field, tables, [_of_node])
     time = grid.bucket(steps.c.moment).label("time")
     measured = [func.sum(steps.c.growth), func.sum(steps.c.seconds)]
     return compiled(
@@ -123,6 +125,35 @@ def growth_statement(source: Source, field: Field, tables: tuple[Table, ...], gr
     )
 
 
+def growth_steps(source: Source, field: Field, tables: tuple[Table, ...], filters: Sequence[Filter]) -> Subquery:
+    """From one sample of a counter to the next: `node_key`, the later `moment`, `growth` and `seconds`."""
+    parts = [of.Part(field.column, kind) for kind in ("last", "min", "max")]
+    found = [
+        select(
+            table.c.node_key,
+            table.c.time.label("moment"),
+            *(
+                (table.c[field.column] if table is source.table else table.c[part.name]).label(part.kind)
+                for part in parts
+            ),
+        ).where(*within(table, place), *(condition(table) for condition in filters))
+        for place, table in enumerate(tables)
+    ]
+    read = union_all(*found).subquery("read")
+    before, earlier = (
+        func.lag(column).over(partition_by=read.c.node_key, order_by=read.c.moment)
+        for column in (read.c.last, read.c.moment)
+    )
+    seconds = func.extract("epoch", read.c.moment - earlier)
+    peak = case((read.c.max > read.c.last, func.greatest(read.c.max, before)), else_=before)
+    growth = case((read.c.min >= before, read.c.last - before), else_=peak - before + read.c.last)
+    return (
+        select(read.c.node_key, read.c.moment, growth.label("growth"), seconds.label("seconds"))
+        .where(read.c.last.is_not(None))
+        .subquery("steps")
+    )
+
+
 def _from_samples(source: Source, measures: tuple[Measure, ...], grid: Grid) -> SeriesStatement:
     table = source.table
     key: list[Label[Any]] = [grid.bucket(table.c.time).label("moment")]
@@ -130,55 +161,67 @@ def _from_samples(source: Source, measures: tuple[Measure, ...], grid: Grid) -> 
         key.append(_device(table))
     of_table = of.of_sample if grid is Grid.SAMPLES else of.of_samples
     selected = [of_table(table, measure) for measure in measures]
-    statement = select(*key, *_labelled(selected)).where(*_within(source, table, 0))
-    return _statement(statement if grid is Grid.SAMPLES else statement.group_by(*key), key, selected)
+    statement = select(*key, *labelled(selected))
+    statement = statement.where(*within(table, 0), *(condition(table) for condition in _filters(source)))
+    statement = statement if grid is Grid.SAMPLES else statement.group_by(*key)
+    return series(statement.order_by(*reversed(key)), len(key), selected)
 
 
-def _statement(select_: Select[Any], key: Sequence[Any], selected: list[Selected]) -> SeriesStatement:
-    limited = select_.order_by(*reversed(key)).limit(bindparam("rows"))
-    converts = tuple((len(each.expressions), each.convert) for each in selected)
-    return SeriesStatement(compiled(limited), converts)
-
-
-def _labelled(selected: list[Selected]) -> list[Label[Any]]:
+def labelled(selected: list[Selected]) -> list[Label[Any]]:
+    """All expressions, under names that don't meet."""
     expressions = [expression for each in selected for expression in each.expressions]
     return [expression.label(f"value_{place}") for place, expression in enumerate(expressions)]
 
 
-def _needed(source: Source, measures: tuple[Measure, ...]) -> dict[of.Part, Field | None]:
-    """The parts of all measures, each with its field."""
+def partials(
+    source: Source,
+    measures: tuple[Measure, ...],
+    tables: tuple[Table, ...],
+    grid: Grid,
+    key: Callable[[Table], list[ColumnElement[Any]]],
+    filters: Sequence[Filter],
+) -> Subquery:
+    """Each segment's partial results by `moment` and `key`: rows of a rollup, or samples grouped to be like them."""
     by_column = {field.column: field for field in source.fields}
-    return {part: by_column.get(part.column) for measure in measures for part in of.parts(measure)}
+    needed = dict.fromkeys(part for measure in measures for part in of.parts(measure))
+    found = []
+    for place, table in enumerate(tables):
+        is_rollup = table is not source.table
+        moment = (table.c.time if is_rollup else func.max(table.c.time)).label("moment")
+        columns = [
+            of.partial(table, by_column.get(part.column), part, is_rollup=is_rollup).label(part.name) for part in needed
+        ]
+        rows = select(moment, *key(table), *columns)
+        rows = rows.where(*within(table, place), *(condition(table) for condition in filters))
+        found.append(rows if is_rollup else rows.group_by(*key(table), grid.bucket(table.c.time)))
+    return union_all(*found).subquery("partials")
 
 
-def _partials(source: Source, needed: dict[of.Part, Field | None], tables: tuple[Table, ...], grid: Grid) -> Any:
-    """Each segment's rows: those of a rollup, and samples that are grouped to be like them."""
-    return union_all(*(_partial_rows(source, needed, table, grid, place) for place, table in enumerate(tables)))
-
-
-def _partial_rows(
-    source: Source, needed: dict[of.Part, Field | None], table: Table, grid: Grid, place: int
-) -> Select[Any]:
-    is_rollup = table is not source.table
-    key = [_device(table), table.c.gpu.label("number")] if source.is_per_gpu else []
-    moment = (table.c.time if is_rollup else func.max(table.c.time)).label("moment")
-    columns = [of.partial(table, field, part, is_rollup=is_rollup).label(part.name) for part, field in needed.items()]
-    rows = select(moment, *key, *columns).where(*_within(source, table, place))
-    return rows if is_rollup else rows.group_by(*key, grid.bucket(table.c.time))
-
-
-def _within(source: Source, table: Table, place: int) -> list[ColumnElement[Any]]:
-    conditions = [
-        table.c.node_key == bindparam("node_key"),
+def within(table: Table, place: int) -> list[ColumnElement[Any]]:
+    """That a row lies in the segment of this place."""
+    return [
         table.c.time >= bindparam(f"start_{place}", type_=DateTime(timezone=True)),
         table.c.time < bindparam(f"end_{place}", type_=DateTime(timezone=True)),
     ]
-    if source.is_per_gpu:
-        conditions.append(table.c.gpu == any_(bindparam("gpus", type_=ARRAY(SmallInteger))))
-    return conditions
+
+
+def _of_node(table: Table) -> ColumnElement[Any]:
+    return table.c.node_key == bindparam("node_key")
+
+
+def _of_gpus(table: Table) -> ColumnElement[Any]:
+    return table.c.gpu == any_(bindparam("gpus", type_=ARRAY(SmallInteger)))
+
+
+def _filters(source: Source) -> list[Filter]:
+    return [_of_node, _of_gpus] if source.is_per_gpu else [_of_node]
 
 
 def _device(table: Table) -> Label[Any]:
     """A device whose model changed has several numbers; its series is one."""
     places = Grouping(bindparam("devices", type_=ARRAY(Integer)))
     return places[table.c.gpu].label("device")
+
+
+def _numbered(table: Table) -> list[ColumnElement[Any]]:
+    return [_device(table), table.c.gpu.label("number")]

@@ -1,0 +1,180 @@
+"""A fleet's history: series of groups of nodes or GPUs, those of deleted nodes in their time included.
+
+The rules are those of a node's history. A group's average, extremes, count and percentiles are over all of its
+samples, its sum adds up the averages of its series, and its growth and rates are those of its counters, added up.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from app.clock import Clock
+from app.domain.buckets import Buckets
+from app.domain.fills import Fill, filled
+from app.domain.fleet import org_asked
+from app.domain.fleet_questions import FleetQuestion, Ranking, parse_fleet_question
+from app.domain.history import LOOK_BACK, counter_ladder
+from app.domain.ladder import Kept, Ladder
+from app.domain.plans import MAX_POINTS, MAX_POINTS_A_SERIES, finest_kept, points_of, serving
+from app.domain.questions import Part
+from app.domain.ranges import AUTO_POINTS, WIDTHS, Interval, TimeRange, fitting
+from app.domain.series import Series, SeriesFound
+from app.errors import Forbidden, InvalidRequest
+from app.model import Caller
+from app.storage.database import Database
+from app.storage.fleet_history import (
+    GroupBlock,
+    Groups,
+    Key,
+    names,
+    rank_groups,
+    read_groups,
+    read_grown_groups,
+)
+from app.storage.fleet_series import GroupBy
+from app.storage.history import Reader, reading
+from app.storage.measures import Aggregate, Measure, Value
+from app.storage.sources import coarsest
+
+
+class FleetHistory:
+    """The history service of fleets. Holds no state of its own; each question is one transaction."""
+
+    def __init__(self, database: Database, clock: Clock, *, query_timeout_ms: int, kept: Kept) -> None:
+        self._database = database
+        self._clock = clock
+        self._query_timeout_ms = query_timeout_ms
+        self._kept = kept
+
+    async def read(self, caller: Caller, parameters: Sequence[tuple[str, str]]) -> SeriesFound:
+        """What a query string asks of all nodes that the caller may see.
+
+        Raises InvalidRequest for a question that does not fit, or whose answer would be too large; Forbidden for
+        what only an admin may ask; StorageUnavailable for a query that takes too long.
+        """
+        now = self._clock.now()
+        question = parse_fleet_question(parameters, now)
+        if question.group_by is GroupBy.ORG and not caller.is_admin:
+            raise Forbidden("groupBy=org compares orgs: it is for admins")
+        groups = Groups(question.group_by, org_asked(caller, question.org_id))
+        plan = _Plan.of(question, self._kept, now)
+        async with reading(self._database, self._query_timeout_ms) as reader:
+            if question.ranking is not None:
+                keys = await _ranked(reader, groups, question, question.ranking, plan)
+                groups = msgspec.structs.replace(groups, keys=keys)
+            found = [
+                each
+                for part, ladder in zip(question.parts, plan.ladders, strict=True)
+                for each in await _read_part(reader, groups, question, plan, part, ladder)
+            ]
+            named = await names(reader, groups, list(dict.fromkeys(key for key, *_ in found)))
+        order = {key: place for place, key in enumerate(groups.keys or [])}
+        found.sort(key=lambda each: order.get(each[0], 0))  # in groups of one rank as they were read
+        series = [Series(named[key], measure, times, values) for key, measure, times, values in found]
+        source = coarsest(plan.ladders[0].segments(question.time_range))
+        return SeriesFound(question.time_range, plan.buckets.interval, source, question.fill, series)
+
+
+_Found = tuple[Key, Measure, list[datetime], list[Value]]
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """The buckets that answer, and for each part of the question the tables that serve it."""
+
+    buckets: Buckets
+    ladders: list[Ladder]
+
+    @classmethod
+    def of(cls, question: FleetQuestion, kept: Kept, now: datetime) -> "_Plan":
+        """Raises InvalidRequest where the interval would make too many points of any series."""
+        time_range, interval = question.time_range, question.interval
+        ladders = [Ladder(part.source, part.source.rollups, kept, now) for part in question.parts]
+        if interval is Interval.AUTO:
+            finest = max(finest_kept(ladder, time_range) for ladder in ladders)
+            auto = fitting(time_range, AUTO_POINTS - 1)
+            interval = next((each for each in auto if WIDTHS[each] >= finest), Interval.DAY)
+        buckets = Buckets(interval, question.zone)
+        if buckets.count(time_range) > MAX_POINTS_A_SERIES:
+            finest_fitting = next(fitting(time_range, MAX_POINTS_A_SERIES), None)
+            advice = f"interval={finest_fitting} would do" if finest_fitting else "ask for a shorter range"
+            raise InvalidRequest.of(
+                "interval", f"{interval} gives more than {MAX_POINTS_A_SERIES:,} points a series: {advice}"
+            )
+        serve = (
+            serving(part, ladder, buckets).fitting(buckets, time_range)
+            for part, ladder in zip(question.parts, ladders, strict=True)
+        )
+        return cls(buckets, list(serve))
+
+
+async def _ranked(reader: Reader, groups: Groups, question: FleetQuestion, ranking: Ranking, plan: _Plan) -> list[Key]:
+    if ranking.measure.aggregate.is_of_counter:
+        raise InvalidRequest.of("orderBy", "cannot be the growth of a counter: order by another measure")
+    ladder = next(ladder for ladder in plan.ladders if ladder.source is ranking.source)
+    part = Part(ranking.source, (ranking.measure,))
+    ladder = serving(part, msgspec.structs.replace(ladder, rollups=ranking.source.rollups), Buckets(Interval.DAY))
+    segments = ladder.segments(question.time_range)
+    return await rank_groups(
+        reader,
+        ranking.source,
+        groups,
+        segments,
+        ranking.measure,
+        ranking.top,
+        descending=ranking.descending,
+    )
+
+
+async def _read_part(
+    reader: Reader, groups: Groups, question: FleetQuestion, plan: _Plan, part: Part, ladder: Ladder
+) -> list[_Found]:
+    """All series of one source: by group, in the order in which measures are asked for."""
+    points, segments = points_of(plan.buckets, question.time_range), ladder.segments(question.time_range)
+    most = MAX_POINTS // sum(len(each.measures) for each in question.parts)
+    found: list[_Found] = []
+
+    def take(blocks: list[GroupBlock], measures: Sequence[Measure]) -> None:
+        if sum(len(block.times) for block in blocks) > most:
+            raise InvalidRequest.of(
+                "interval",
+                f"{plan.buckets.interval} gives more than {MAX_POINTS:,} points in all: "
+                "ask for a coarser interval, a shorter range, fewer fields, or the top groups",
+            )
+        for block in blocks:
+            for measure, values in zip(measures, block.columns, strict=True):
+                found.append((block.key, measure, block.times, values))
+
+    sums = tuple(each for each in part.measures if each.aggregate is Aggregate.SUM)
+    growths = [each for each in part.measures if each.aggregate.is_of_counter]
+    plain = tuple(each for each in part.measures if each not in sums and each not in growths)
+    for measures in (plain, sums):
+        if measures:
+            take(await read_groups(reader, part.source, groups, segments, points, measures, most + 1), measures)
+    if growths:
+        ladder = counter_ladder(ladder, plan.buckets, question.time_range)
+        earlier = TimeRange(question.time_range.start - LOOK_BACK, question.time_range.end)
+        for field in dict.fromkeys(each.field for each in growths):
+            blocks = await read_grown_groups(
+                reader,
+                part.source,
+                groups,
+                ladder.segments(earlier),
+                points,
+                field,
+                question.time_range.start,
+                most + 1,
+            )
+            take(blocks, [Measure(field, Aggregate.INCREASE), Measure(field, Aggregate.RATE)])
+    order = {measure: place for place, measure in enumerate(part.measures)}
+    asked = [each for each in found if each[1] in order]
+    asked.sort(key=lambda each: (str(each[0]), order[each[1]]))
+    return [_filled(each, plan.buckets, question) for each in asked]
+
+
+def _filled(found: _Found, buckets: Buckets, question: FleetQuestion) -> _Found:
+    if question.fill is Fill.NONE:
+        return found
+    key, measure, times, values = found
+    starts = buckets.starts(question.time_range)
+    return key, measure, starts, filled(times, values, starts, question.fill)

@@ -1,0 +1,167 @@
+"""History of a fleet out of the sample tables: blocks of groups, by their keys, and the keys' names."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import ARRAY, Integer, any_, bindparam, select
+
+from app.quantities import Field
+from app.storage import tables
+from app.storage.fleet_series import (
+    GPUS_A_NODE,
+    GroupBy,
+    Order,
+    Scope,
+    fleet_growth_statement,
+    fleet_statement,
+    sum_statement,
+)
+from app.storage.history import Points, Reader, bounds
+from app.storage.measures import Aggregate, Measure, Value
+from app.storage.series import Grid
+from app.storage.sources import Segment, Source
+from app.storage.statements import compiled
+
+Key = int | str
+
+_NODE_IDS: Final = compiled(
+    select(tables.nodes.c.node_key, tables.nodes.c.id).where(
+        tables.nodes.c.node_key == any_(bindparam("node_keys", type_=ARRAY(Integer)))
+    )
+)
+_DEVICES: Final = compiled(
+    select(tables.gpus.c.node_key, tables.gpus.c.gpu, tables.gpus.c.device_id).where(
+        tables.gpus.c.node_key == any_(bindparam("node_keys", type_=ARRAY(Integer)))
+    )
+)
+
+
+class Groups(msgspec.Struct, frozen=True):
+    """Whose history: how it is grouped, of which org (None: of all), and of which groups (None: of all)."""
+
+    group_by: GroupBy
+    org_id: str | None
+    keys: list[Key] | None = None
+
+    @property
+    def scope(self) -> Scope:
+        """As statements tell it."""
+        return Scope(self.group_by, self.org_id is not None, self.keys is not None)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The parameters of statements."""
+        return {"org_id": self.org_id, "keys": self.keys, "node_keys": self.node_keys(self.keys or [])}
+
+    def node_keys(self, keys: Sequence[Key]) -> list[int]:
+        """The nodes that keys are of, where they are of nodes or GPUs."""
+        divisor = GPUS_A_NODE if self.group_by is GroupBy.GPU else 1
+        return sorted({key // divisor for key in keys if isinstance(key, int)})
+
+
+class GroupBlock(msgspec.Struct, frozen=True):
+    """A group's rows by columns: times in order, and values in units for each measure."""
+
+    key: Key
+    times: list[datetime]
+    columns: list[list[Value]]
+
+
+class Name(msgspec.Struct, frozen=True):
+    """What a series is of: a node, its device, or what the members of a group share; nothing of it for all."""
+
+    node_id: str | None = None
+    device_id: str | None = None
+    group: str | None = None
+
+
+async def read_groups(
+    reader: Reader,
+    source: Source,
+    groups: Groups,
+    segments: Sequence[Segment],
+    points: Points,
+    measures: tuple[Measure, ...],
+    rows: int,
+) -> list[GroupBlock]:
+    """Blocks in the order of their keys: at most `rows` rows in all. All measures are sums, or none is."""
+    statement = sum_statement if measures[0].aggregate is Aggregate.SUM else fleet_statement
+    used = tuple(segment.table for segment in segments)
+    made = statement(source, measures, used, points.grid, groups.scope, None)
+    found = await reader.fetch(made.statement, bounds(segments, points) | groups.values | {"rows": rows})
+    return [
+        GroupBlock(key, [row[0] for row in of_key], made.converted(of_key))
+        for key, of_key in ((key, list(each)) for key, each in groupby(found, itemgetter(1)))
+    ]
+
+
+async def read_grown_groups(
+    reader: Reader,
+    source: Source,
+    groups: Groups,
+    segments: Sequence[Segment],
+    points: Points,
+    field: Field,
+    start: datetime,
+    rows: int,
+) -> list[GroupBlock]:
+    """The same for a counter: how much it grew from `start` on, and its rate a second."""
+    used = tuple(segment.table for segment in segments)
+    statement = fleet_growth_statement(source, field, used, points.grid, groups.scope)
+    values = bounds(segments, points) | groups.values | {"start": start, "rows": rows}
+    found = await reader.fetch(statement, values)
+    return [
+        GroupBlock(
+            key,
+            [row[0] for row in of_key],
+            [[int(row[2]) for row in of_key], [None if row[3] is None else round(row[3], 4) for row in of_key]],
+        )
+        for key, of_key in ((key, list(each)) for key, each in groupby(found, itemgetter(1)))
+    ]
+
+
+async def rank_groups(
+    reader: Reader,
+    source: Source,
+    groups: Groups,
+    segments: Sequence[Segment],
+    measure: Measure,
+    top: int,
+    *,
+    descending: bool,
+) -> list[Key]:
+    """The keys of the first `top` groups by a measure over all segments; who has no value is not among them."""
+    statement = sum_statement if measure.aggregate is Aggregate.SUM else fleet_statement
+    used = tuple(segment.table for segment in segments)
+    # What percentiles are is told from histograms here, so that the database cannot order by them.
+    in_database = measure.aggregate.share is None
+    order = Order(0, descending) if in_database else None
+    made = statement(source, (measure,), used, Grid.WHOLE, groups.scope, order)
+    rows = top if in_database else MOST_RANKED
+    found = await reader.fetch(made.statement, bounds(segments, Points()) | groups.values | {"rows": rows})
+    values: list[Any] = made.converted(found)[0]
+    ranked = [(value, row[1]) for value, row in zip(values, found, strict=True) if value is not None]
+    if not in_database:
+        ranked.sort(key=itemgetter(0), reverse=descending)
+    return [key for _, key in ranked[:top]]
+
+
+MOST_RANKED: Final = 100_000
+
+
+async def names(reader: Reader, groups: Groups, keys: Sequence[Key]) -> Mapping[Key, Name]:
+    """Who the groups of these keys are."""
+    if groups.group_by is GroupBy.NONE:
+        return dict.fromkeys(keys, Name())
+    if not groups.group_by.has_numbers:
+        return {key: Name(group=str(key)) for key in keys}
+    node_keys = groups.node_keys(keys)
+    ids = {row[0]: row[1] for row in await reader.fetch(_NODE_IDS, {"node_keys": node_keys})}
+    if groups.group_by is GroupBy.NODE:
+        return {key: Name(ids[key]) for key in ids}
+    devices = await reader.fetch(_DEVICES, {"node_keys": node_keys})
+    return {node_key * GPUS_A_NODE + gpu: Name(ids[node_key], device) for node_key, gpu, device in devices}

@@ -1,0 +1,231 @@
+"""Statements for series over a fleet: groups of nodes or GPUs, deleted nodes in their time included.
+
+Samples and rollups are read as for one node (see `series.py`), then joined with whom they belong to. A
+group's average is over all of its samples; its sum adds up the averages of its series, so that watts stay
+watts.
+
+A group's key is a number for a node (`node_key`) and for a GPU (see `gpu_key`), else its name; 0 for all.
+"""
+
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Double,
+    Integer,
+    Select,
+    Subquery,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    func,
+    literal,
+    select,
+)
+
+from app.quantities import Field
+from app.storage import measures as of
+from app.storage import tables
+from app.storage.measures import Aggregate, Measure, Selected
+from app.storage.series import Filter, Grid, SeriesStatement, growth_steps, labelled, partials, series, within
+from app.storage.sources import Source
+from app.storage.statements import Statement
+
+_nodes, _gpus = tables.nodes, tables.gpus
+NO_NAME: Final = "unknown"
+"""The group of GPUs whose model nobody told, and of nodes without an org."""
+GPUS_A_NODE: Final = 2**16
+
+
+class GroupBy(StrEnum):
+    """Of whom a series is: a node (a node is in each of its roles), a GPU, a kind of them, or all."""
+
+    NODE = "node"
+    GPU = "gpu"
+    GPU_MODEL = "gpuModel"
+    ROLE = "role"
+    ORG = "org"
+    NONE = "none"
+
+    @property
+    def needs_gpus(self) -> bool:
+        """Whether only GPUs have it."""
+        return self in (GroupBy.GPU, GroupBy.GPU_MODEL)
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether its keys are of nodes or GPUs."""
+        return self in (GroupBy.NODE, GroupBy.GPU)
+
+
+class Scope(NamedTuple):
+    """Whose rows are read: by what they are grouped, of one org or of all, of chosen groups or of all."""
+
+    group_by: GroupBy
+    of_org: bool
+    is_chosen: bool = False
+
+
+class Order(NamedTuple):
+    """Which groups come first: the greatest by a measure, or the least."""
+
+    place: int
+    descending: bool
+
+
+@lru_cache(maxsize=256)
+def fleet_statement(
+    source: Source,
+    measures: tuple[Measure, ...],
+    used: tuple[Table, ...],
+    grid: Grid,
+    scope: Scope,
+    order: Order | None,
+) -> SeriesStatement:
+    """Gives the time, the group's key, and columns for the measures; no sums among them.
+
+    By group and time, or by `order`; `rows` is the most it gives. Wants `org_id`, and for chosen groups `keys`
+    and of nodes and GPUs `node_keys`.
+    """
+    if used == (source.table,):
+        found = _samples(source.table, scope)
+        return _grouped(found, [of.of_samples(found, measure) for measure in measures], grid, scope, order)
+    found = partials(source, measures, used, grid, _series_key, _filters(scope))
+    return _grouped(found, [of.of_partials(found.c, measure) for measure in measures], grid, scope, order)
+
+
+@lru_cache(maxsize=64)
+def sum_statement(
+    source: Source,
+    measures: tuple[Measure, ...],
+    used: tuple[Table, ...],
+    grid: Grid,
+    scope: Scope,
+    order: Order | None,
+) -> SeriesStatement:
+    """The same for sums: of the averages of a group's series."""
+    averages = tuple(Measure(measure.field, Aggregate.AVG) for measure in measures)
+    found = partials(source, averages, used, grid, _series_key, _filters(scope))
+    key = [found.c[name] for name in ("node_key", "gpu") if name in found.c]
+    averaged = (
+        select(
+            grid.bucket(found.c.moment).label("moment"),
+            *key,
+            *(
+                (
+                    func.sum(found.c[f"{field.column}_sum"])
+                    / func.nullif(func.sum(found.c[f"{field.column}_count"]), 0)
+                ).label(field.column)
+                for field, _ in measures
+            ),
+        )
+        .group_by(grid.bucket(found.c.moment), *key)
+        .subquery("averaged")
+    )
+    selected = [of.average(func.sum(averaged.c[field.column]), field) for field, _ in measures]
+    return _grouped(averaged, selected, grid, scope, order)
+
+
+@lru_cache(maxsize=64)
+def fleet_growth_statement(
+    source: Source, field: Field, used: tuple[Table, ...], grid: Grid, scope: Scope
+) -> Statement:
+    """How much a counter grew over a group: `time`, key, growth, and the nodes' rates added up, a second."""
+    steps = growth_steps(source, field, used, _filters(scope))
+    growth, seconds = func.sum(steps.c.growth), func.sum(steps.c.seconds)
+    time = grid.bucket(steps.c.moment)
+    of_node = (
+        select(
+            time.label("moment"),
+            steps.c.node_key,
+            growth.label("growth"),
+            (cast(growth, Double) / func.nullif(cast(seconds, Double), 0)).label("rate"),
+        )
+        .where(steps.c.growth.is_not(None), steps.c.moment >= bindparam("start", type_=steps.c.moment.type))
+        .group_by(time, steps.c.node_key)
+        .subquery("of_node")
+    )
+    selected = [Selected((func.sum(of_node.c[name]),), list) for name in ("growth", "rate")]
+    return _grouped(of_node, selected, Grid.SAMPLES, scope, None).statement
+
+
+def gpu_key(node_key: int, gpu: int) -> int:
+    """The key of a GPU, as SQL makes it."""
+    return node_key * GPUS_A_NODE + gpu
+
+
+def _grouped(
+    found: Subquery, selected: list[Selected], grid: Grid, scope: Scope, order: Order | None
+) -> SeriesStatement:
+    rows = found
+    key: ColumnElement[Any] = found.c.node_key if scope.group_by is GroupBy.NODE else literal(0)
+    joined: Any = rows
+    members = _members(scope)
+    if members is not None:
+        condition = members.c.node_key == found.c.node_key
+        if "gpu" in members.c:
+            condition &= members.c.gpu == found.c.gpu
+        joined = rows.join(members, condition)
+        key = members.c.key if "key" in members.c else key
+    time = grid.bucket(found.c.moment)
+    by = [time, *([] if scope.group_by is GroupBy.NONE else [key])]
+    columns = labelled(selected)
+    statement = select(time.label("time"), key.label("key"), *columns).select_from(joined).group_by(*by)
+    if scope.is_chosen:
+        type_ = ARRAY(BigInteger) if scope.group_by.has_numbers else ARRAY(Text)
+        statement = statement.where(key == any_(bindparam("keys", type_=type_)))
+    if order is None:
+        statement = statement.order_by(*reversed(by))
+    else:
+        value = columns[order.place].element
+        statement = statement.order_by((value.desc() if order.descending else value.asc()).nulls_last(), key)
+    return series(statement, 2, selected)
+
+
+def _samples(table: Table, scope: Scope) -> Subquery:
+    conditions = (condition(table) for condition in _filters(scope))
+    return select(*table.c, table.c.time.label("moment")).where(*within(table, 0), *conditions).subquery("samples")
+
+
+def _series_key(table: Table) -> list[ColumnElement[Any]]:
+    return [table.c[name] for name in ("node_key", "gpu") if name in table.c]
+
+
+def _filters(scope: Scope) -> list[Filter]:
+    if not (scope.is_chosen and scope.group_by.has_numbers):
+        return []
+    return [lambda table: table.c.node_key == any_(bindparam("node_keys", type_=ARRAY(Integer)))]
+
+
+def _members(scope: Scope) -> Subquery | None:
+    """Whose rows count, and in which group they do; None where all do and the rows tell their group."""
+    if scope.group_by in (GroupBy.NONE, GroupBy.NODE) and not scope.of_org:
+        return None
+    members = _with_key(scope.group_by)
+    if scope.of_org:
+        members = members.where(_nodes.c.org_id == bindparam("org_id"))
+    return members.subquery("members")
+
+
+def _with_key(group_by: GroupBy) -> Select[Any]:
+    match group_by:
+        case GroupBy.GPU:
+            # A device whose model changed has several numbers; the first is its key.
+            first = func.min(_gpus.c.gpu).over(partition_by=(_gpus.c.node_key, _gpus.c.device_id))
+            key = cast(_gpus.c.node_key, BigInteger) * GPUS_A_NODE + first
+            return select(_gpus.c.node_key, _gpus.c.gpu, key.label("key")).join(_nodes)
+        case GroupBy.GPU_MODEL:
+            key = func.coalesce(_gpus.c.model, NO_NAME)
+            return select(_gpus.c.node_key, _gpus.c.gpu, key.label("key")).join(_nodes)
+        case GroupBy.ROLE:
+            return select(_nodes.c.node_key, func.unnest(_nodes.c.role).label("key"))
+        case GroupBy.ORG:
+            return select(_nodes.c.node_key, func.coalesce(_nodes.c.org_id, NO_NAME).label("key"))
+        case _:
+            return select(_nodes.c.node_key)
