@@ -1,0 +1,217 @@
+"""GET /fleet/metrics, held against a plain computation over what a small fleet measured."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from statistics import fmean
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, text
+
+from app.model import CallerRole
+from app.storage import tables
+from app.storage.database import Database
+from app.storage.engines.base import StorageEngine
+from tests.fakes import START, FakeClock
+from tests.rest_app import ORG, OTHER_ORG, Api, rest_api
+
+BEGIN = START - timedelta(hours=6)
+GPUS = {1: ("GPU-a", "A100"), 2: ("GPU-b", None), 3: ("GPU-a", "H100")}
+"""GPU-a became another model after three hours: two numbers, one device."""
+
+
+@pytest.fixture
+async def api(database: Database, clock: FakeClock) -> AsyncIterator[Api]:
+    async with rest_api(database, clock) as api:
+        yield api
+
+
+class Fleet:
+    """Three nodes of two orgs, one of them deleted; what each GPU measured, by node, device and time."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.utilization: dict[tuple[int, str, str], dict[datetime, int]] = defaultdict(dict)
+        self.received: dict[int, dict[datetime, int]] = defaultdict(dict)
+
+
+@pytest.fixture
+async def fleet(api: Api, database: Database, engine: StorageEngine) -> Fleet:
+    """Every 4 minutes for six hours, with a gap; the counter of a node falls once."""
+    made = Fleet()
+    async with database.transaction() as connection:
+        await engine.make_room(connection, [BEGIN.date(), START.date()])
+    gpu_rows: list[dict[str, Any]] = []
+    node_rows: list[dict[str, Any]] = []
+    for place, (org, roles) in enumerate([(ORG, ["worker"]), (ORG, ["worker", "proxy"]), (OTHER_ORG, ["proxy"])]):
+        answer = await api("POST", "/nodes", {"name": f"n{place}", "role": roles}, org=org)
+        made.ids.append(answer.json()["_id"])
+        async with database.transaction() as connection:
+            key = await connection.scalar(text("SELECT node_key FROM nodes WHERE id = :id"), {"id": made.ids[-1]})
+            for gpu, (device, model) in GPUS.items():
+                row = {"node_key": key, "gpu": gpu, "device_id": device, "model": model}
+                await connection.execute(insert(tables.gpus).values(row | {"first_seen": START, "last_seen": START}))
+        for tick in range(90):
+            time = BEGIN + timedelta(minutes=4 * tick)
+            if place == 1 and 20 <= tick < 40:
+                continue
+            counted = tick * 1000 if tick < 50 or place != 0 else (tick - 50) * 10
+            made.received[place][time] = counted
+            node_rows.append({"node_key": key, "time": time, "network_bytes_in": counted, "cpu_usage": tick * 10})
+            for gpu in (1 if tick < 45 else 3, 2):
+                value = 100 * place + 10 * gpu + tick
+                made.utilization[place, GPUS[gpu][0], GPUS[gpu][1] or "unknown"][time] = value
+                gpu_rows.append({"node_key": key, "gpu": gpu, "time": time, "utilization": value})
+    async with database.transaction() as connection:
+        await connection.execute(insert(tables.node_metrics), node_rows)
+        await connection.execute(insert(tables.gpu_metrics), gpu_rows)
+    await api("DELETE", f"/nodes/{made.ids[1]}")
+    return made
+
+
+async def ask(api: Api, query: str, role: CallerRole = CallerRole.ADMIN, org: str | None = None) -> dict[str, Any]:
+    answer = await api(
+        "GET", f"/fleet/metrics?from={BEGIN.isoformat()[:19]}Z&to={START.isoformat()[:19]}Z&{query}", role=role, org=org
+    )
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def values(answer: dict[str, Any]) -> dict[tuple[str, str], list[float]]:
+    """The values of each series, by what it is of and its aggregate."""
+    return {
+        ("/".join(each[name] for name in ("nodeId", "deviceId", "group") if name in each), each["agg"]): [
+            value for _, value in each["points"]
+        ]
+        for each in answer["series"]
+    }
+
+
+def hours(measured: dict[datetime, int]) -> dict[datetime, list[int]]:
+    found: dict[datetime, list[int]] = defaultdict(list)
+    for time, value in measured.items():
+        found[time.replace(minute=0)].append(value)
+    return found
+
+
+def average(measured: list[dict[datetime, int]]) -> list[float]:
+    """Over all samples of an hour."""
+    every: dict[datetime, list[int]] = defaultdict(list)
+    for each in measured:
+        for hour, found in hours(each).items():
+            every[hour] += found
+    return [round(fmean(every[hour]) / 10, 4) for hour in sorted(every)]
+
+
+async def test_the_whole_fleet_is_one_series(api: Api, fleet: Fleet) -> None:
+    """Averages over all samples, of deleted nodes too; sums of the devices' averages."""
+    answer = await ask(api, "interval=1h&fields=utilization&agg=avg,max,count,sum,p50")
+    assert answer["source"] == "gpu_metrics_1h"
+    found = values(answer)
+    every = list(fleet.utilization.values())
+    assert found["", "avg"] == pytest.approx(average(every), abs=1e-4)
+    assert found["", "count"][0] == 6 * 15
+    assert found["", "max"][-1] == (200 + 30 + 89) / 10
+    by_hour: dict[datetime, float] = defaultdict(float)
+    for measured in every:
+        for hour, each in hours(measured).items():
+            by_hour[hour] += fmean(each) / 10
+    assert found["", "sum"] == pytest.approx([by_hour[hour] for hour in sorted(by_hour)], abs=1e-3)
+    assert all(abs(share - mean) < 10 for share, mean in zip(found["", "p50"], found["", "avg"], strict=True))
+
+
+async def test_groups_of_every_kind(api: Api, fleet: Fleet) -> None:
+    """Nodes, devices (one for both of its models), models, roles (a node in each of its own), orgs."""
+
+    async def grouped(by: str, **caller: Any) -> dict[str, list[float]]:
+        found = values(await ask(api, f"interval=1h&fields=utilization&groupBy={by}", **caller))
+        return {name: each for (name, _), each in found.items()}
+
+    def of(*places: int, device: str | None = None, model: str | None = None) -> Any:
+        chosen = [
+            measured
+            for (place, its_device, its_model), measured in fleet.utilization.items()
+            if place in places and device in (None, its_device) and model in (None, its_model)
+        ]
+        return pytest.approx(average(chosen), abs=1e-4)
+
+    ids = fleet.ids
+    assert await grouped("node") == {ids[place]: of(place) for place in range(3)}
+    assert await grouped("gpu") == {
+        f"{ids[place]}/{device}": of(place, device=device) for place in range(3) for device in ("GPU-a", "GPU-b")
+    }
+    assert await grouped("gpuModel") == {model: of(0, 1, 2, model=model) for model in ("A100", "H100", "unknown")}
+    assert await grouped("role") == {"worker": of(0, 1), "proxy": of(1, 2)}
+    assert await grouped("org") == {ORG: of(0, 1), OTHER_ORG: of(2)}
+    assert await grouped("node", role=CallerRole.VIEWER, org=ORG) == {ids[place]: of(place) for place in range(2)}
+    assert await grouped("gpuModel", role=CallerRole.VIEWER, org=OTHER_ORG) == {
+        model: of(2, model=model) for model in ("A100", "H100", "unknown")
+    }
+
+
+async def test_the_top_groups_come_first(api: Api, fleet: Fleet) -> None:
+    """By a measure over the whole range, whatever the interval; asc is the least first."""
+
+    async def ranked(query: str) -> list[str]:
+        answer = await ask(api, f"fields=utilization&{query}")
+        return ["/".join(each[name] for name in ("nodeId", "deviceId") if name in each) for each in answer["series"]]
+
+    assert await ranked("groupBy=node&top=2&interval=1h") == [fleet.ids[2], fleet.ids[1]]
+    assert await ranked("groupBy=node&top=2&orderBy=utilization:asc") == [fleet.ids[0], fleet.ids[1]]
+    assert await ranked("groupBy=gpu&top=1&agg=max&orderBy=utilization:max&interval=1d") == [f"{fleet.ids[2]}/GPU-a"]
+    assert await ranked("groupBy=node&top=1&agg=p95&interval=1h") == [fleet.ids[2]]
+    assert await ranked("groupBy=node&top=1&agg=sum&interval=1h") == [fleet.ids[2]]
+
+
+async def test_counters_of_all_nodes_add_up(api: Api, fleet: Fleet) -> None:
+    """Restarts included; a rate is that of each node, added up."""
+    answer = await ask(api, "interval=15m&fields=networkBytesIn&agg=increase,rate")
+    assert answer["source"] == "node_metrics_5m" or answer["source"] == "node_metrics"
+    expected: dict[datetime, int] = defaultdict(int)
+    for measured in fleet.received.values():
+        before = None
+        for time, value in sorted(measured.items()):
+            if before is not None:
+                expected[time - timedelta(minutes=time.minute % 15)] += value - before if value >= before else value
+            before = value
+    found = values(answer)
+    assert found["", "increase"] == [expected[time] for time in sorted(expected)]
+    assert found["", "rate"][0] == pytest.approx(3 * 1000 / 240, abs=1e-3)
+
+
+async def test_nodes_have_fields_of_their_own(api: Api, fleet: Fleet) -> None:
+    """Beside those of GPUs; a name that both have is a GPU's, unless the question is of nodes."""
+    answer = await ask(api, "interval=6h&fields=cpuUsage,utilization")
+    assert [each["field"] for each in answer["series"]] == ["cpuUsage", "utilization"]
+    assert (await ask(api, "interval=6h&fields=memoryUsed"))["source"].startswith("gpu_metrics")
+    assert (await ask(api, "interval=6h&fields=memoryUsed&of=node"))["source"].startswith("node_metrics")
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("interval=raw", "interval"),
+        ("groupBy=device", "groupBy"),
+        ("groupBy=gpuModel&fields=cpuUsage", "groupBy"),
+        ("top=3", "top"),
+        ("top=0&groupBy=node", "top"),
+        ("orderBy=utilization&groupBy=node", "orderBy"),
+        ("top=3&groupBy=node&fields=utilization&orderBy=temperature", "orderBy"),
+        ("fields=gpuUsage", "fields"),
+        ("of=rack", "of"),
+        ("deviceId=GPU-a", "deviceId"),
+        ("interval=1m&from=now-400d", "interval"),
+    ],
+)
+async def test_what_does_not_fit_is_named(api: Api, query: str, field: str) -> None:
+    """400, and a sentence about the parameter."""
+    answer = await api("GET", f"/fleet/metrics?{query}", role=CallerRole.ADMIN, org=None)
+    assert answer.status_code == 400
+    assert [each["field"] for each in answer.json()["details"]] == [field]
+
+
+async def test_orgs_are_compared_by_admins_alone(api: Api) -> None:
+    """Others: 403; and 400 for another org's nodes."""
+    assert (await api("GET", "/fleet/metrics?groupBy=org", role=CallerRole.VIEWER)).status_code == 403
+    assert (await api("GET", f"/fleet/metrics?orgId={OTHER_ORG}", role=CallerRole.VIEWER)).status_code == 400
