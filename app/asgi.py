@@ -1,7 +1,7 @@
 """The composition root: settings become a database, services, and one ASGI application.
 
 Everything that runs is opened and closed by one stack, in the order in which it is needed: database →
-gateway's seat → goodbyes → ingest → liveness. It belongs to the process, not to ASGI's lifespan, which
+gateway's seat → goodbyes → ingest → liveness → maintenance. It belongs to the process, not to ASGI's lifespan, which
 a second Ctrl-C would skip.
 """
 
@@ -25,6 +25,7 @@ from app.domain.fleet_history import FleetHistory
 from app.domain.history import History
 from app.domain.ingest import Ingest
 from app.domain.liveness import Liveness
+from app.domain.maintenance import Maintenance
 from app.domain.nodes import Nodes
 from app.domain.registry import Registry
 from app.errors import StorageUnavailable
@@ -71,6 +72,8 @@ async def service(
             each_sweep=registry.hang_up_expired,
         )
         await stack.enter_async_context(_background("liveness", liveness.run(), on_failure))
+        maintenance = Maintenance(database, engine, settings.retention, clock)
+        await stack.enter_async_context(_background("maintenance", maintenance.run(), on_failure))
         tokens = Tokens(settings.jwt_secret, clock)
         gateway = Gateway(_controller(settings), clock, registry, ingest, tokens.verify_node)
         yield application(settings, database, clock, tokens, gateway)
@@ -91,8 +94,10 @@ def application(settings: Settings, database: Database, clock: Clock, tokens: To
         websocket_url=settings.websocket_url,
     )
     fleet = Fleet(database, clock, heartbeat_timeout=timedelta(milliseconds=settings.heartbeat_timeout_ms))
-    history = History(database, clock, query_timeout_ms=settings.query_timeout_ms, kept={})
-    fleet_history = FleetHistory(database, clock, query_timeout_ms=settings.query_timeout_ms, kept={})
+    history = History(database, clock, query_timeout_ms=settings.query_timeout_ms, kept=settings.retention.by_table)
+    fleet_history = FleetHistory(
+        database, clock, query_timeout_ms=settings.query_timeout_ms, kept=settings.retention.by_table
+    )
     events = Events(database, clock, query_timeout_ms=settings.query_timeout_ms)
     return Litestar(
         route_handlers=[Router(path=settings.base_path or "/", route_handlers=[*rest_handlers(tokens), node_socket])],
@@ -117,9 +122,9 @@ def _controller(settings: Settings) -> Controller:
         heartbeat_interval=settings.heartbeat_interval_ms,
         metrics_interval=settings.metrics_interval_ms,
         timezone="UTC",
-        max_sample_age_ms=settings.max_sample_age // timedelta(milliseconds=1),
+        max_sample_age_ms=settings.retention.max_sample_age // timedelta(milliseconds=1),
     )
-    return Controller(info=info, server_version=VERSION, max_age=settings.max_sample_age)
+    return Controller(info=info, server_version=VERSION, max_age=settings.retention.max_sample_age)
 
 
 @asynccontextmanager

@@ -17,16 +17,15 @@ from urllib.parse import urlsplit
 import msgspec
 
 from app.errors import StartupError
+from app.retention import SHORTEST, Retention
 
 SECRET_BYTES = 32
-SAMPLE_AGE_MARGIN = timedelta(days=2)
-FOREVER = timedelta(days=3650)
 _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d|w|y)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 365 * 86_400}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All settings. Durations ending in `_ms` are milliseconds, retentions are None for ever."""
+    """All settings. Durations ending in `_ms` are milliseconds."""
 
     host: str = "127.0.0.1"
     port: int = 3305
@@ -40,8 +39,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_interval_ms: int = 30_000
     metrics_interval_ms: int = 60_000
     heartbeat_timeout_ms: int = 90_000
-    retention_raw: timedelta | None = timedelta(days=30)
-    retention_heartbeats: timedelta | None = timedelta(days=14)
+    retention: Retention = Retention()
     ingest_buffer_bytes: int = 64 * 1024 * 1024
     query_timeout_ms: int = 30_000
     log_level: str = "info"
@@ -70,12 +68,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Where this gateway listens. Whoever can bind it is its only holder: a predecessor must be gone."""
         return f"{socket.gethostname()}:{self.host}:{self.port}"
 
-    @property
-    def max_sample_age(self) -> timedelta:
-        """How old a sample may be: the raw retention, less the days that partitions and refreshes need."""
-        raw = self.retention_raw
-        return FOREVER if raw is None else max(raw - SAMPLE_AGE_MARGIN, raw / 2)
-
 
 def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
     """Settings from an environment, and warnings for a person to read.
@@ -97,7 +89,8 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
             except ValueError as error:
                 # The value itself is not repeated: it may be a secret, or a URL with a password in it.
                 raise StartupError(f"{variable} {error}.") from None
-    settings = Settings(**values)
+    kept = {field: values.pop(name) for name, field in _RETENTIONS.items() if name in values}
+    settings = Settings(**values, retention=Retention(**kept))
     _check(settings)
     return settings, warnings
 
@@ -168,6 +161,10 @@ def _check(settings: Settings) -> None:
         )
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise StartupError("AIWM_TLS_CERT and AIWM_TLS_KEY belong together: set both or neither.")
+    for name, field in _RETENTIONS.items():
+        kept, shortest = getattr(settings.retention, field), SHORTEST[field]
+        if kept is not None and kept < shortest:
+            raise StartupError(f"AIWM_{name.upper()} must be at least {shortest.days}d, or `forever`.")
     if settings.workers != 1:
         raise StartupError("AIWM_WORKERS must be 1: this version serves from one process.")
 
@@ -235,6 +232,13 @@ def _origins(text: str) -> tuple[str, ...]:
 
 
 _DAY_MS = 86_400_000
+_RETENTIONS = {
+    "retention_raw": "raw",
+    "retention_heartbeats": "heartbeats",
+    "retention_5m": "five_minutes",
+    "retention_1h": "hour",
+    "retention_1d": "day",
+}
 _SECRET = {"jwt_secret", "database_url", "token"}
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "host": str,
@@ -249,8 +253,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "heartbeat_interval_ms": _integer(100, _DAY_MS),
     "metrics_interval_ms": _integer(100, _DAY_MS),
     "heartbeat_timeout_ms": _integer(200, _DAY_MS),
-    "retention_raw": _retention,
-    "retention_heartbeats": _retention,
+    **dict.fromkeys(_RETENTIONS, _retention),
     "ingest_buffer_bytes": _integer(1024 * 1024, 1024**4),
     "query_timeout_ms": _integer(10, _DAY_MS),
     "log_level": _log_level,

@@ -1,10 +1,11 @@
 """The database servers of the tests: each gives out fresh databases, empty or migrated.
 
 PostgreSQL comes from the service's own embedded server. TimescaleDB comes as WebAssembly under Node.js
-everywhere, and as the official image where Docker runs.
+everywhere, as the official image where Docker runs, and from a server that AIWM_TEST_TIMESCALEDB_URL names.
 """
 
 import itertools
+import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +22,9 @@ from app.embedded import embedded_postgres
 from app.storage import schema
 from app.storage.database import Database
 from tests.timescale.wasm import WasmServer, wasm_server
+
+GIVEN: Final = "AIWM_TEST_TIMESCALEDB_URL"
+"""A server with TimescaleDB that tests may make databases on, as a superuser."""
 
 IMAGE: Final = "timescale/timescaledb:2.23.1-pg17"
 
@@ -43,6 +47,7 @@ class Native:
     def __init__(self, url: str) -> None:
         self._url = url
         self._numbers = itertools.count(1)
+        self._template = f"migrated_{os.getpid()}"
         self._has_template = False
 
     @asynccontextmanager
@@ -50,16 +55,17 @@ class Native:
         """A copy of the template, or an empty database."""
         if migrated and not self._has_template:
             await self._make_template()
-        name = f"test_{next(self._numbers)}"
-        await self._execute(f"CREATE DATABASE {name} TEMPLATE {'migrated' if migrated else 'template1'}")
+        # Of this process: a server that was given may serve several at once.
+        name = f"test_{os.getpid()}_{next(self._numbers)}"
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE {self._template if migrated else 'template1'}")
         try:
             yield self._at(name)
         finally:
             await self._execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     async def _make_template(self) -> None:
-        await self._execute("CREATE DATABASE migrated")
-        await migrate(self._at("migrated"))
+        await self._execute(f"CREATE DATABASE {self._template}")
+        await migrate(self._at(self._template))
         self._has_template = True
 
     def _at(self, name: str) -> str:
@@ -124,6 +130,11 @@ def _timescale_image() -> Iterator[Server]:
         yield Native(container.get_connection_url())
 
 
+@contextmanager
+def _timescale_server() -> Iterator[Server]:
+    yield Native(os.environ[GIVEN])
+
+
 def docker_runs() -> bool:
     """Whether a Docker engine answers on this machine."""
     docker = shutil.which("docker")
@@ -133,6 +144,7 @@ def docker_runs() -> bool:
 SERVERS: Final = {
     "postgresql": _postgresql,
     "timescaledb-wasm": _timescale_wasm,
+    **({"timescaledb-server": _timescale_server} if GIVEN in os.environ else {}),
     **({"timescaledb-image": _timescale_image} if docker_runs() else {}),
 }
 

@@ -185,10 +185,10 @@ class Ingest:
     async def _write(self, arrivals: list[Arrival]) -> list[Outcome]:
         await self._make_room(arrivals)
         try:
-            await samples.copy(self._database, arrivals)
+            await samples.copy(self._database, self._engine, arrivals)
         except (asyncpg.UniqueViolationError, asyncpg.FeatureNotSupportedError):
             # Some of it is there already, or this database knows no COPY: INSERT tells what is new.
-            return await samples.insert(self._database, arrivals)
+            return await samples.insert(self._database, self._engine, arrivals)
         return [Outcome.STORED] * len(arrivals)
 
     async def _make_room(self, arrivals: Sequence[Arrival]) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -80,6 +80,24 @@ class Database:
                 driver = (await connection.get_raw_connection()).driver_connection
                 async with driver.transaction():  # type: ignore[union-attr]
                     yield driver  # type: ignore[misc]
+
+    @asynccontextmanager
+    async def alone(self, job: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record] | None"]:
+        """A connection outside of any transaction, for what only one process may do at a time.
+
+        None where another process is at this job.
+        """
+        with _unavailable():
+            async with self._engine.connect() as connection:
+                driver: Any = (await connection.get_raw_connection()).driver_connection
+                if not await driver.fetchval("SELECT pg_try_advisory_lock(hashtext($1))", job):
+                    yield None
+                    return
+                try:
+                    yield driver
+                finally:
+                    if not driver.is_closed():
+                        await driver.execute("SELECT pg_advisory_unlock_all()")
 
     async def ping(self, seconds: float = 2.0) -> None:
         """Ask the database for a sign of life. Raises StorageUnavailable."""

@@ -5,7 +5,7 @@ is also what every read shows.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -19,6 +19,7 @@ from app.model import NodeStatus, Sample, SampleKind
 from app.quantities import GPU_HEARTBEAT_FIELDS, GPU_METRIC_FIELDS, HEARTBEAT_FIELDS, NODE_METRIC_FIELDS, Field
 from app.storage import tables
 from app.storage.database import Database
+from app.storage.engines.base import StorageEngine
 from app.storage.transitions import moves
 
 Row = tuple[Any, ...]
@@ -67,7 +68,7 @@ _TARGETS: Final = {
 }
 
 
-async def copy(database: Database, batch: Sequence[Arrival]) -> None:
+async def copy(database: Database, engine: StorageEngine, batch: Sequence[Arrival]) -> None:
     """Store a batch of which nothing was stored before.
 
     Raises asyncpg.UniqueViolationError where a sample of it was; nothing of the batch is stored then.
@@ -77,10 +78,11 @@ async def copy(database: Database, batch: Sequence[Arrival]) -> None:
             for target, rows in zip(targets, _rows(batch, kind), strict=True):
                 if rows:
                     await connection.copy_records_to_table(target.name, records=rows, columns=target.columns)
+        await engine.note(connection, _metrics(batch))
         await _update_states(connection, batch)
 
 
-async def insert(database: Database, batch: Sequence[Arrival]) -> list[Outcome]:
+async def insert(database: Database, engine: StorageEngine, batch: Sequence[Arrival]) -> list[Outcome]:
     """Store what is new of a batch; an outcome for each arrival, in their order.
 
     A sample of which some rows are new is stored.
@@ -91,8 +93,16 @@ async def insert(database: Database, batch: Sequence[Arrival]) -> list[Outcome]:
             for target, rows in zip(targets, _rows(batch, kind), strict=True):
                 stored = await connection.fetch(target.insert, *_columns(rows, len(target.columns)))
                 fresh[target.name] = Counter(tuple(record) for record in stored)
+        await engine.note(connection, _metrics(batch))
         await _update_states(connection, batch)
     return [_outcome(arrival, fresh) for arrival in batch]
+
+
+def _metrics(batch: Iterable[Arrival]) -> Iterator[tuple[int, datetime]]:
+    """Whose metrics of when there are."""
+    for arrival in batch:
+        if arrival.sample is not None and arrival.sample.kind is SampleKind.METRICS:
+            yield arrival.node_key, arrival.sample.time
 
 
 def _rows(batch: Iterable[Arrival], kind: SampleKind) -> tuple[list[Row], list[Row]]:

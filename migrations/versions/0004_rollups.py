@@ -16,7 +16,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-OLDEST_TIMESCALEDB = (2, 20)
+OLDEST_TIMESCALEDB = (2, 21)  # several refresh policies of one aggregate
 
 COLUMNS = {
     "node_metrics": {
@@ -135,6 +135,13 @@ BEGIN
 END $$;
 """
 
+DROP_PARTITION = """
+CREATE FUNCTION drop_partition(partition text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('DROP TABLE aiwm.%I', partition);
+END $$;
+"""
+
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
@@ -150,6 +157,7 @@ def upgrade() -> None:
     _execute(LOOP)
     if engine == "postgresql":
         _execute(HISTOGRAM)
+        _execute(DROP_PARTITION)
         _execute(MAKE_PARTITIONS.format(parents=_quoted(*COLUMNS, "heartbeats", "gpu_heartbeats", *_tables())))
     for table, width in ROLLUPS:
         _execute(_rolled_table(table, width, partitioned=engine == "postgresql"))
@@ -188,6 +196,7 @@ def downgrade() -> None:
         op.execute("DROP TABLE rolling")
     if engine == "postgresql":
         _execute(MAKE_PARTITIONS.format(parents=_quoted("heartbeats", "gpu_heartbeats", *COLUMNS)))
+        op.execute("DROP FUNCTION drop_partition(text)")
         op.execute("DROP AGGREGATE histogram(float8, float8, float8, integer)")
         op.execute("DROP FUNCTION histogram_step(integer[], float8, float8, float8, integer)")
     op.execute("ALTER TABLE installation DROP COLUMN edition")

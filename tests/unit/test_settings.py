@@ -18,8 +18,8 @@ def test_an_empty_environment_gives_the_contract_s_defaults() -> None:
     settings, warnings = read({"PATH": "/bin"})
     assert (settings.host, settings.port, settings.embedded, warnings) == ("127.0.0.1", 3305, True, [])
     assert (settings.url, settings.websocket_url) == ("http://localhost:3305", "ws://localhost:3305")
-    assert (settings.retention_raw, settings.retention_heartbeats) == (timedelta(days=30), timedelta(days=14))
-    assert settings.max_sample_age == timedelta(days=28)
+    assert (settings.retention.raw, settings.retention.heartbeats) == (timedelta(days=30), timedelta(days=14))
+    assert settings.retention.max_sample_age == timedelta(days=28)
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,35 @@
 """What really differs between storage engines, and nothing else."""
 
-from collections.abc import Collection
-from datetime import date
-from typing import Protocol
+from collections.abc import Collection, Iterable
+from datetime import date, datetime
+from typing import Protocol, TypeAlias
 
+import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.retention import Retention
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Touched = tuple[int, datetime]
+"""A node's key, and the time of one of its metrics."""
 
 
 class StorageEngine(Protocol):
-    """How the sample tables are partitioned by time. The first migration chose; see `installation`."""
+    """How samples are partitioned, rolled up and dropped. The first migration chose; see `installation`."""
 
     name: str
 
     async def make_room(self, connection: AsyncConnection, days: Collection[date]) -> None:
         """Make sure that samples of these days (UTC) have a partition to go to."""
+        ...
+
+    async def note(self, connection: Connection, touched: Iterable[Touched]) -> None:
+        """Within the transaction that stores them: whose metrics of when rollups have to heed."""
+        ...
+
+    async def maintain(self, connection: Connection, retention: Retention, now: datetime) -> bool:
+        """Make partitions, keep rollups up to date, drop what is too old; on a connection without a transaction.
+
+        Only one process does it at a time. Returns whether there is more to do at once.
+        """
         ...

@@ -1,0 +1,71 @@
+"""How long each kind of row is kept, and what follows from it. No I/O.
+
+A refresh over samples that were dropped erases what was rolled up from them, and a sample that comes in behind
+all refreshes is never rolled up. So of the samples' life, from its young end to its old one:
+
+    now … accepted … | max_sample_age … refreshed … | refreshed_for … dropped … | raw
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+import msgspec
+
+SAMPLE_AGE_MARGIN: Final = timedelta(days=2)
+"""A day for the refresh of the latest samples, and one for chunks, which are dropped by the day."""
+
+FOREVER: Final = timedelta(days=3650)
+DAY: Final = timedelta(days=1)
+SHORTEST: Final = {"raw": 2 * DAY, "heartbeats": DAY, "five_minutes": DAY, "hour": 7 * DAY, "day": 7 * DAY}
+"""Less would leave a rollup's refresh no two buckets of its source."""
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How long rows are kept: samples, heartbeats, and rollups by their width. None is for ever."""
+
+    raw: timedelta | None = 30 * DAY
+    heartbeats: timedelta | None = 14 * DAY
+    five_minutes: timedelta | None = 180 * DAY
+    hour: timedelta | None = 730 * DAY
+    day: timedelta | None = None
+
+    @property
+    def max_sample_age(self) -> timedelta:
+        """How old a sample may be to be taken in."""
+        return FOREVER if self.raw is None else max(self.raw - SAMPLE_AGE_MARGIN, self.raw / 2)
+
+    @property
+    def refreshed_for(self) -> Mapping[str, timedelta | None]:
+        """How far back each rollup is refreshed: over all that is accepted, and nothing that may be dropped.
+
+        A day's rollup is made from those of its hours, which must still be there.
+        """
+        samples = None if self.raw is None else (self.max_sample_age + self.raw) / 2
+        hour = _shorter(samples, self.hour and self.hour - DAY)
+        return {
+            "5m": _shorter(samples, self.five_minutes and self.five_minutes - DAY / 2),
+            "1h": hour,
+            "1d": _shorter(hour and hour + DAY, self.hour and self.hour - DAY, self.day and self.day - DAY),
+        }
+
+    @property
+    def by_table(self) -> Mapping[str, timedelta | None]:
+        """How long the rows of each table are kept."""
+        return {
+            **dict.fromkeys(("heartbeats", "gpu_heartbeats"), self.heartbeats),
+            **{
+                f"{table}{suffix}": kept
+                for table in ("node_metrics", "gpu_metrics")
+                for suffix, kept in {
+                    "": self.raw,
+                    "_5m": self.five_minutes,
+                    "_1h": self.hour,
+                    "_1d": self.day,
+                }.items()
+            },
+        }
+
+
+def _shorter(*times: timedelta | None) -> timedelta | None:
+    return min((time for time in times if time is not None), default=None)

@@ -1,0 +1,118 @@
+"""Rollups without continuous aggregates: tables that are kept up to date from a log of what was touched.
+
+Up to `threshold` everything is, or is about to be, rolled up; a flush that stores a metric from before it
+notes the node and the bucket. Raising the threshold waits for flushes that saw the old one, since they hold
+a lock on its row until they commit: what they stored is seen when the range is rolled up, and what comes
+later is noted. Up to `rolled_until` the tables tell the truth, behind it the views read samples.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeAlias
+
+import asyncpg
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+BUCKET: Final = timedelta(minutes=5)
+SETTLED_AFTER: Final = timedelta(minutes=1)
+"""Samples of the last minute are still coming in: rolled up at once, they would all be late."""
+
+STEP: Final = timedelta(hours=6)
+"""As much time as one transaction rolls up."""
+
+LATE_BUCKETS: Final = 20_000
+"""As many touched buckets as one transaction works off."""
+
+WIDTHS: Final = {"5m": timedelta(minutes=5), "1h": timedelta(hours=1), "1d": timedelta(days=1)}
+"""In the order in which they are made: those of a day from those of its hours."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+_NOTE: Final = """
+    INSERT INTO touched (node_key, bucket)
+    SELECT node_key, bucket FROM unnest($1::integer[], $2::timestamptz[]) AS metric (node_key, bucket),
+        (SELECT threshold FROM rolling FOR SHARE) AS edge
+    WHERE bucket < threshold
+"""
+_EDGES: Final = "SELECT nullif(threshold, '-infinity'), nullif(rolled_until, '-infinity') FROM rolling"
+_OLDEST: Final = "SELECT least((SELECT min(time) FROM node_metrics), (SELECT min(time) FROM gpu_metrics))"
+_RAISE: Final = "UPDATE rolling SET threshold = $1"
+_ROLLED: Final = "UPDATE rolling SET rolled_until = $1, threshold = greatest(threshold, $1)"
+_TAKE: Final = """
+    WITH taken AS (DELETE FROM touched WHERE ctid = ANY (ARRAY(SELECT ctid FROM touched LIMIT $1))
+                   RETURNING node_key, bucket)
+    SELECT DISTINCT node_key, bucket FROM taken
+"""
+_NODES: Final = "SELECT node_key FROM nodes"
+_ROLL: Final = {
+    width: [f"SELECT roll_{table}_{width}($1, $2, $3)" for table in ("node_metrics", "gpu_metrics")] for width in WIDTHS
+}
+
+Range = tuple[int, datetime, datetime]
+
+
+async def note(connection: Connection, touched: Iterable[tuple[int, datetime]]) -> None:
+    """Note metrics that came after their time was rolled up, in the transaction that stores them."""
+    buckets = {(node_key, floor(time, BUCKET)) for node_key, time in touched}
+    if buckets:
+        await connection.execute(_NOTE, *map(list, zip(*buckets, strict=True)))
+
+
+async def roll(connection: Connection, now: datetime) -> bool:
+    """Roll up the next stretch of time, and what came late; returns whether there is more.
+
+    In two transactions, so that the threshold is seen by all before anything is read behind it; the second
+    does all of the work or none.
+    """
+    threshold, rolled_until = await connection.fetchrow(_EDGES)  # type: ignore[misc]
+    if rolled_until is None:
+        threshold = rolled_until = await _begin(connection, now)
+    target = max(floor(now - SETTLED_AFTER, BUCKET), rolled_until)
+    until = min(target, rolled_until + STEP)
+    if threshold < until:
+        await connection.execute(_RAISE, until)
+    async with connection.transaction():
+        late = await connection.fetch(_TAKE, LATE_BUCKETS)
+        nodes = [row[0] for row in await connection.fetch(_NODES)]
+        for width, length in WIDTHS.items():
+            first, last = floor(rolled_until, length), floor(until, length)
+            again = {(node_key, floor(bucket, length)) for node_key, bucket in late}
+            ranges = [(node_key, start, start + length) for node_key, start in again if start < first]
+            ranges += [(node_key, first, last) for node_key in nodes if first < last]
+            await _compute(connection, width, ranges)
+        await connection.execute(_ROLLED, until)
+    return until < target or len(late) > 0
+
+
+async def is_pending(connection: Connection, start: datetime, end: datetime) -> bool:
+    """Whether anything between two moments still has to be rolled up."""
+    pending: bool = await connection.fetchval(
+        "SELECT rolled_until < $2 OR EXISTS (SELECT FROM touched WHERE bucket >= $1 AND bucket < $2) FROM rolling",
+        start,
+        end,
+    )
+    return pending
+
+
+async def _begin(connection: Connection, now: datetime) -> datetime:
+    """Where to begin in a database in which nothing was ever rolled up.
+
+    From here on whatever comes is noted: only then it is sure which sample is the oldest that was not.
+    """
+    await connection.execute(_RAISE, floor(now - SETTLED_AFTER, BUCKET))
+    oldest = await connection.fetchval(_OLDEST, timeout=None)
+    begin = floor(oldest or now - SETTLED_AFTER, WIDTHS["1d"] if oldest else BUCKET)
+    await connection.execute(_ROLLED, begin)
+    return begin
+
+
+async def _compute(connection: Connection, width: str, ranges: list[Range]) -> None:
+    if ranges:
+        for statement in _ROLL[width]:
+            await connection.execute(statement, *map(list, zip(*ranges, strict=True)), timeout=None)
+
+
+def floor(moment: datetime, width: timedelta) -> datetime:
+    """The start of the bucket that a moment lies in."""
+    return moment - (moment - _EPOCH) % width
