@@ -91,9 +91,9 @@ def _parts(subject: Subject, chosen: list[Field] | None, wanted: list[Aggregate]
     Without fields these are all that the aggregates fit; without aggregates it is the average of a
     number and the last of a text. Raises InvalidRequest where a field that is named has one that does not fit.
     """
-    fitting = {field: fitting(field, wanted, is_named=chosen is not None) for field in chosen or subject.fields}
+    by_field = {field: fitting(field, wanted, is_named=chosen is not None) for field in chosen or subject.fields}
     parts = (
-        Part(source, tuple(Measure(field, each) for field in _of(source, chosen) for each in fitting[field]))
+        Part(source, tuple(Measure(field, each) for field in _of(source, chosen) for each in by_field[field]))
         for source in subject.sources
     )
     found = tuple(part for part in parts if part.measures)
