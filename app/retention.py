@@ -39,13 +39,14 @@ class Retention(msgspec.Struct, frozen=True):
     def refreshed_for(self) -> Mapping[str, timedelta | None]:
         """How far back each rollup is refreshed: over all that is accepted, and nothing that may be dropped.
 
-        A day's rollup is made from those of its hours, which must still be there.
+        Rollups of a day and of a node's GPUs are made from those of hours, which must still be there.
         """
         samples = None if self.raw is None else (self.max_sample_age + self.raw) / 2
         hour = _shorter(samples, self.hour and self.hour - DAY)
         return {
             "5m": _shorter(samples, self.five_minutes and self.five_minutes - DAY / 2),
             "1h": hour,
+            "1h_by_node": _shorter(hour and hour + DAY / 4, self.hour and self.hour - DAY / 2),
             "1d": _shorter(hour and hour + DAY, self.hour and self.hour - DAY, self.day and self.day - DAY),
         }
 
@@ -54,6 +55,7 @@ class Retention(msgspec.Struct, frozen=True):
         """How long the rows of each table are kept."""
         return {
             **dict.fromkeys(("heartbeats", "gpu_heartbeats"), self.heartbeats),
+            "gpu_metrics_1h_by_node": self.hour,
             **{
                 f"{table}{suffix}": kept
                 for table in ("node_metrics", "gpu_metrics")

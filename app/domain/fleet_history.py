@@ -6,6 +6,8 @@ samples, its sum adds up the averages of its series, and its growth and rates ar
 
 from collections.abc import Sequence
 from datetime import datetime
+from operator import itemgetter
+from typing import Final
 
 import msgspec
 
@@ -35,7 +37,7 @@ from app.storage.fleet_history import (
 from app.storage.fleet_series import GroupBy
 from app.storage.history import Reader, reading
 from app.storage.measures import Aggregate, Measure, Value
-from app.storage.sources import coarsest
+from app.storage.sources import GPU_METRICS, GPUS_OF_NODES, Segment, coarsest
 
 
 class FleetHistory:
@@ -72,7 +74,9 @@ class FleetHistory:
         order = {key: place for place, key in enumerate(groups.keys or [])}
         found.sort(key=lambda each: order.get(each[0], 0))  # in groups of one rank as they were read
         series = [Series(named[key], measure, times, values) for key, measure, times, values in found]
-        source = coarsest(plan.ladders[0].segments(question.time_range))
+        first = question.parts[0]
+        serving_ladder = _of_nodes(plan.ladders[0], question.group_by, first.measures, plan.buckets)
+        source = coarsest(serving_ladder.segments(question.time_range))
         return SeriesFound(question.time_range, plan.buckets.interval, source, question.fill, series)
 
 
@@ -130,7 +134,7 @@ async def _read_part(
     reader: Reader, groups: Groups, question: FleetQuestion, plan: _Plan, part: Part, ladder: Ladder
 ) -> list[_Found]:
     """All series of one source: by group, in the order in which measures are asked for."""
-    points, segments = points_of(plan.buckets, question.time_range), ladder.segments(question.time_range)
+    points = points_of(plan.buckets, question.time_range)
     most = MAX_POINTS // sum(len(each.measures) for each in question.parts)
     found: list[_Found] = []
 
@@ -148,8 +152,8 @@ async def _read_part(
     sums = tuple(each for each in part.measures if each.aggregate is Aggregate.SUM)
     growths = [each for each in part.measures if each.aggregate.is_of_counter]
     plain = tuple(each for each in part.measures if each not in sums and each not in growths)
-    for measures in (plain, sums):
-        if measures:
+    for measures in filter(None, (plain, sums)):
+        for segments in _portions(_of_nodes(ladder, question.group_by, measures, plan.buckets), question, measures):
             take(await read_groups(reader, part.source, groups, segments, points, measures, most + 1), measures)
     if growths:
         ladder = counter_ladder(ladder, plan.buckets, question.time_range)
@@ -167,9 +171,46 @@ async def _read_part(
             )
             take(blocks, [Measure(field, Aggregate.INCREASE), Measure(field, Aggregate.RATE)])
     order = {measure: place for place, measure in enumerate(part.measures)}
-    asked = [each for each in found if each[1] in order]
+    asked = _joined([each for each in found if each[1] in order])
     asked.sort(key=lambda each: (str(each[0]), order[each[1]]))
     return [_filled(each, plan.buckets, question) for each in asked]
+
+
+def _joined(found: list[_Found]) -> list[_Found]:
+    """Series that were read in portions, each as one; no two portions have a bucket in common."""
+    whole: dict[tuple[Key, Measure], list[tuple[datetime, Value]]] = {}
+    for key, measure, times, values in found:
+        whole.setdefault((key, measure), []).extend(zip(times, values, strict=True))
+    for points in whole.values():
+        points.sort(key=itemgetter(0))
+    return [
+        (key, measure, [time for time, _ in points], [value for _, value in points])
+        for (key, measure), points in whole.items()
+    ]
+
+
+def _of_nodes(ladder: Ladder, group_by: GroupBy, measures: Sequence[Measure], buckets: Buckets) -> Ladder:
+    """The ladder with the hours of nodes' GPUs together, where nobody asks for a GPU by itself."""
+    aggregates = {measure.aggregate for measure in measures}
+    fits = aggregates <= _TOGETHER or (aggregates == {Aggregate.SUM} and buckets.interval is Interval.HOUR)
+    if ladder.source is not GPU_METRICS or group_by.needs_gpus or not fits:
+        return ladder
+    width = GPUS_OF_NODES.width
+    rollups = tuple(GPUS_OF_NODES if rollup.width == width else rollup for rollup in ladder.rollups)
+    return msgspec.structs.replace(ladder, rollups=rollups)
+
+
+_TOGETHER: Final = {Aggregate.AVG, Aggregate.MIN, Aggregate.MAX, Aggregate.COUNT}
+
+
+def _portions(ladder: Ladder, question: FleetQuestion, measures: Sequence[Measure]) -> list[list[Segment]]:
+    """What is read at once: all, but sums over whole hours by themselves, and the ends of the range by themselves."""
+    segments = ladder.segments(question.time_range)
+    together = [segment for segment in segments if segment.table is GPUS_OF_NODES.table]
+    if measures[0].aggregate is not Aggregate.SUM or not together:
+        return [segments]
+    ends = [segment for segment in segments if segment not in together]
+    return [together, *([ends] if ends else [])]
 
 
 def _filled(found: _Found, buckets: Buckets, question: FleetQuestion) -> _Found:

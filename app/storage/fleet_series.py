@@ -34,7 +34,7 @@ from app.storage import measures as of
 from app.storage import tables
 from app.storage.measures import Aggregate, Measure, Selected
 from app.storage.series import Filter, Grid, SeriesStatement, growth_steps, labelled, partials, series, within
-from app.storage.sources import Source
+from app.storage.sources import GPUS_OF_NODES, Source
 from app.storage.statements import Statement
 
 _nodes, _gpus = tables.nodes, tables.gpus
@@ -96,7 +96,8 @@ def fleet_statement(
     if used == (source.table,):
         found = _samples(source.table, scope)
         return _grouped(found, [of.of_samples(found, measure) for measure in measures], grid, scope, order)
-    found = partials(source, measures, used, grid, _series_key, _filters(scope))
+    key_of = _series_key if scope.group_by.needs_gpus else _node_key
+    found = partials(source, measures, used, grid, key_of, _filters(scope))
     return _grouped(found, [of.of_partials(found.c, measure) for measure in measures], grid, scope, order)
 
 
@@ -109,7 +110,16 @@ def sum_statement(
     scope: Scope,
     order: Order | None,
 ) -> SeriesStatement:
-    """The same for sums: of the averages of a group's series."""
+    """The same for sums: of the averages of a group's series.
+
+    Of nodes' GPUs together (`GPUS_OF_NODES`, alone) the averages are added up already.
+    """
+    if used == (GPUS_OF_NODES.table,):
+        table = used[0]
+        rows = select(table.c.time.label("moment"), *table.c).where(*within(table, 0), *_conditions(scope, table))
+        found = rows.subquery("added")
+        added = [of.average(func.sum(found.c[f"{field.column}_avg_sum"]), field) for field, _ in measures]
+        return _grouped(found, added, grid, scope, order)
     averages = tuple(Measure(measure.field, Aggregate.AVG) for measure in measures)
     found = partials(source, averages, used, grid, _series_key, _filters(scope))
     key = [found.c[name] for name in ("node_key", "gpu") if name in found.c]
@@ -189,8 +199,16 @@ def _grouped(
 
 
 def _samples(table: Table, scope: Scope) -> Subquery:
-    conditions = (condition(table) for condition in _filters(scope))
-    return select(*table.c, table.c.time.label("moment")).where(*within(table, 0), *conditions).subquery("samples")
+    rows = select(*table.c, table.c.time.label("moment")).where(*within(table, 0), *_conditions(scope, table))
+    return rows.subquery("samples")
+
+
+def _conditions(scope: Scope, table: Table) -> list[ColumnElement[Any]]:
+    return [condition(table) for condition in _filters(scope)]
+
+
+def _node_key(table: Table) -> list[ColumnElement[Any]]:
+    return [table.c.node_key]
 
 
 def _series_key(table: Table) -> list[ColumnElement[Any]]:

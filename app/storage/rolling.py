@@ -46,7 +46,12 @@ _TAKE: Final = """
 """
 _NODES: Final = "SELECT node_key FROM nodes"
 _ROLL: Final = {
-    width: [f"SELECT roll_{table}_{width}($1, $2, $3)" for table in ("node_metrics", "gpu_metrics")] for width in WIDTHS
+    width: [f"SELECT roll_{rollup}($1, $2, $3)" for rollup in rollups]
+    for width, rollups in {
+        "5m": ("node_metrics_5m", "gpu_metrics_5m"),
+        "1h": ("node_metrics_1h", "gpu_metrics_1h", "gpu_metrics_1h_by_node"),
+        "1d": ("node_metrics_1d", "gpu_metrics_1d"),
+    }.items()
 }
 
 Range = tuple[int, datetime, datetime]

@@ -57,7 +57,13 @@ def coarsest(segments: Sequence[Segment]) -> str:
 
 
 def _width(table: Table) -> timedelta:
+    if table is GPUS_OF_NODES.table:
+        return GPUS_OF_NODES.width
     return next((width for name, width in tables.ROLLUP_WIDTHS.items() if table.name.endswith(f"_{name}")), timedelta())
+
+
+GPUS_OF_NODES: Final = Rollup(tables.gpu_metrics_by_node, timedelta(hours=1))
+"""The hours of a node's GPUs together, for who need not tell them apart; without last values and histograms."""
 
 
 def _rollups(made: dict[str, Table]) -> tuple[Rollup, ...]:

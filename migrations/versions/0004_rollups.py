@@ -68,6 +68,8 @@ HISTOGRAMS = {
     },
 }
 WIDTHS = {"5m": "5 minutes", "1h": "1 hour", "1d": "1 day"}
+# The GPUs of a node together: whoever asks for a fleet need not read every card.
+BY_NODE = "gpu_metrics_1h_by_node"
 ROLLUPS = [(table, width) for width in WIDTHS for table in COLUMNS]
 # A month of 5 minutes is as much as 7 hours of raw samples; the columnstore keeps a node's samples together.
 CHUNKS = {"5m": "7 days", "1h": "30 days", "1d": "365 days"}
@@ -153,6 +155,7 @@ def upgrade() -> None:
             _execute(_columnstore("TABLE", table, order))
         for table, width in ROLLUPS:
             _execute(_continuous_aggregate(table, width))
+        _execute(_continuous_aggregate_by_node())
         return
     _execute(LOOP)
     if engine == "postgresql":
@@ -168,6 +171,18 @@ def upgrade() -> None:
             )
         _execute(_view(table, width))
         _execute(_roll(table, width))
+    _execute(_rolled_table_by_node(partitioned=engine == "postgresql"))
+    if engine == "timescaledb":
+        op.execute(
+            f"SELECT create_hypertable('{BY_NODE}_rolled', by_range('time', interval '{CHUNKS['1h']}'), "
+            "create_default_indexes => false)"
+        )
+    _execute(f"""
+        CREATE VIEW {BY_NODE} AS
+        SELECT * FROM {BY_NODE}_rolled
+        UNION ALL {_of_gpus("gpu_metrics_1h", f"WHERE {_tail('1h')}")}
+    """)
+    _execute(_roll_by_node())
     if engine == "postgresql":
         # For the samples that are there already; new ones make their own room.
         op.execute(
@@ -180,6 +195,12 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     engine, edition = op.get_bind().execute(sa.text("SELECT engine, edition FROM installation")).one()
+    if edition == "community":
+        op.execute(f"DROP MATERIALIZED VIEW {BY_NODE}")
+    else:
+        op.execute(f"DROP FUNCTION roll_{BY_NODE}(integer[], timestamptz[], timestamptz[])")
+        op.execute(f"DROP VIEW {BY_NODE}")
+        op.execute(f"DROP TABLE {BY_NODE}_rolled")
     for table, width in reversed(ROLLUPS):
         if edition == "community":
             op.execute(f"DROP MATERIALIZED VIEW {table}_{width}")
@@ -270,11 +291,73 @@ def _view(table: str, width: str) -> str:
     """The rolled rows, and behind them what was not rolled up yet."""
     of = _of_hours if width == "1d" else _of_samples
     source = f"{table}_1h" if width == "1d" else table
-    tail = f"time >= (SELECT time_bucket('{WIDTHS[width]}', rolled_until) FROM rolling)"
     return f"""
         CREATE VIEW {table}_{width} AS
         SELECT * FROM {table}_{width}_rolled
-        UNION ALL {of(table, width, source, _last_of_arrays, where=f"WHERE {tail}")}
+        UNION ALL {of(table, width, source, _last_of_arrays, where=f"WHERE {_tail(width)}")}
+    """
+
+
+def _tail(width: str) -> str:
+    return f"time >= (SELECT time_bucket('{WIDTHS[width]}', rolled_until) FROM rolling)"
+
+
+def _continuous_aggregate_by_node() -> str:
+    return f"""
+        CREATE MATERIALIZED VIEW {BY_NODE}
+        WITH (timescaledb.continuous, timescaledb.materialized_only = false, timescaledb.create_group_indexes = false,
+              timescaledb.chunk_interval = '{CHUNKS["1h"]}')
+        AS {_of_gpus("gpu_metrics_1h", bucketed=True)}
+        WITH NO DATA;
+        CREATE INDEX ON {BY_NODE} (node_key, time);
+        {_columnstore("MATERIALIZED VIEW", BY_NODE, "time")};
+    """
+
+
+def _rolled_table_by_node(*, partitioned: bool) -> str:
+    wide = {"smallint": "bigint", "integer": "bigint"}
+    columns = ", ".join(
+        f"{name}_count integer, {name}_sum {wide[type_]}, {name}_min {type_}, {name}_max {type_}, {name}_avg_sum float8"
+        for name, type_ in COLUMNS["gpu_metrics"].items()
+    )
+    return f"""
+        CREATE TABLE {BY_NODE}_rolled (
+            node_key integer NOT NULL, time timestamptz NOT NULL, samples integer NOT NULL, {columns},
+            CONSTRAINT {BY_NODE}_rolled_pkey PRIMARY KEY (node_key, time)
+        ) {"PARTITION BY RANGE (time)" if partitioned else ""}
+    """
+
+
+def _roll_by_node() -> str:
+    ranges = "unnest(node_keys, starts, ends) AS r (node_key, from_time, to_time)"
+    rows = f"""
+        (SELECT s.* FROM {ranges} JOIN gpus USING (node_key)
+         JOIN gpu_metrics_1h_rolled s ON s.node_key = r.node_key AND s.gpu = gpus.gpu
+         AND s.time >= r.from_time AND s.time < r.to_time) AS found
+    """
+    return f"""
+        CREATE FUNCTION roll_{BY_NODE}(node_keys integer[], starts timestamptz[], ends timestamptz[])
+        RETURNS void LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
+        BEGIN
+            DELETE FROM aiwm.{BY_NODE}_rolled old USING {ranges}
+            WHERE old.node_key = r.node_key AND old.time >= r.from_time AND old.time < r.to_time;
+            INSERT INTO aiwm.{BY_NODE}_rolled {_of_gpus(rows)};
+        END $$
+    """
+
+
+def _of_gpus(source: str, where: str = "", *, bucketed: bool = False) -> str:
+    """The averages of a node's GPUs are added up besides, so that watts stay watts."""
+    columns = ", ".join(
+        f"sum({name}_count)::integer AS {name}_count, sum({name}_sum)::bigint AS {name}_sum, "
+        f"min({name}_min) AS {name}_min, max({name}_max) AS {name}_max, "
+        f"sum({name}_sum / nullif({name}_count, 0)::float8) AS {name}_avg_sum"
+        for name in COLUMNS["gpu_metrics"]
+    )
+    time = "time_bucket('1 hour', time)" if bucketed else "time"
+    return f"""
+        SELECT node_key, {time} AS time, sum(samples)::integer AS samples, {columns}
+        FROM {source} {where} GROUP BY node_key, {time}
     """
 
 
@@ -360,7 +443,7 @@ def _last_of_arrays(name: str, present: str) -> str:
 
 
 def _tables() -> list[str]:
-    return [f"{table}_{width}_rolled" for table, width in ROLLUPS]
+    return [*(f"{table}_{width}_rolled" for table, width in ROLLUPS), f"{BY_NODE}_rolled"]
 
 
 def _quoted(*names: str) -> str:

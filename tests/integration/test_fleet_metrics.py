@@ -108,6 +108,7 @@ async def test_the_whole_fleet_is_one_series(api: Api, fleet: Fleet) -> None:
     """Averages over all samples, of deleted nodes too; sums of the devices' averages."""
     answer = await ask(api, "interval=1h&fields=utilization&agg=avg,max,count,sum,p50")
     assert answer["source"] == "gpu_metrics_1h"
+    assert (await ask(api, "interval=1h&fields=utilization"))["source"] == "gpu_metrics_1h_by_node"
     found = values(answer)
     every = list(fleet.utilization.values())
     assert found["", "avg"] == pytest.approx(average(every), abs=1e-4)
@@ -119,6 +120,20 @@ async def test_the_whole_fleet_is_one_series(api: Api, fleet: Fleet) -> None:
             by_hour[hour] += fmean(each) / 10
     assert found["", "sum"] == pytest.approx([by_hour[hour] for hour in sorted(by_hour)], abs=1e-3)
     assert all(abs(share - mean) < 10 for share, mean in zip(found["", "p50"], found["", "avg"], strict=True))
+
+
+async def test_sums_of_ranges_that_begin_within_an_hour(api: Api, fleet: Fleet) -> None:
+    """The hours at the ends are added up from samples, those between from what was added up before."""
+    start, end = BEGIN + timedelta(minutes=10), START - timedelta(minutes=25)
+    by_hour: dict[datetime, float] = defaultdict(float)
+    for measured in fleet.utilization.values():
+        for hour, each in hours({time: value for time, value in measured.items() if start <= time < end}).items():
+            by_hour[hour] += fmean(each) / 10
+    bounds = f"from={start.isoformat()[:19]}Z&to={end.isoformat()[:19]}Z"
+    answer = await api(
+        "GET", f"/fleet/metrics?{bounds}&interval=1h&fields=utilization&agg=sum", role=CallerRole.ADMIN, org=None
+    )
+    assert values(answer.json())["", "sum"] == pytest.approx([by_hour[hour] for hour in sorted(by_hour)], abs=1e-3)
 
 
 async def test_groups_of_every_kind(api: Api, fleet: Fleet) -> None:

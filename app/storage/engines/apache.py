@@ -33,7 +33,7 @@ class TimescaleApache:
         if await rolling.roll(connection, now):
             return True
         for table, kept in retention.by_table.items():
-            is_rollup = table.endswith(tuple(rolling.WIDTHS))
+            is_rollup = "_metrics_" in table
             hypertable = f"{table}_rolled" if is_rollup else table
             if kept is not None:
                 for start, end in await connection.fetch(_OLDEST_CHUNK, hypertable, now - kept):

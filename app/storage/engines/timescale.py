@@ -34,10 +34,16 @@ class _Refresh(NamedTuple):
 _REFRESHES: Final = {
     "5m": _Refresh(2 * HOUR, timedelta(minutes=5), timedelta(minutes=5), HOUR),
     "1h": _Refresh(6 * HOUR, HOUR, HOUR / 2, HOUR),
+    "1h_by_node": _Refresh(None, HOUR, HOUR / 2, HOUR / 2),
     "1d": _Refresh(None, DAY, 6 * HOUR, 6 * HOUR),  # an aggregate of an aggregate may have but one
 }
-AGGREGATES: Final = [f"{table}_{width}" for width in _REFRESHES for table in ("node_metrics", "gpu_metrics")]
-"""In the order in which they are made: those of a day from those of its hours."""
+AGGREGATES: Final = {
+    f"{table}_{width}": width
+    for width in _REFRESHES
+    for table in ("node_metrics", "gpu_metrics")
+    if (table, width) != ("node_metrics", "1h_by_node")
+}
+"""In the order in which they are made: those of a day, and of a node's GPUs, from those of hours."""
 
 COMPRESSED_AFTER: Final = DAY
 BUCKETS_A_BATCH: Final = """
@@ -104,10 +110,9 @@ class Timescale:
     async def maintain(self, connection: Connection, retention: Retention, now: datetime) -> bool:
         """Set policies up where they differ from the settings; hold back dropping while refreshes fail."""
         jobs = await connection.fetch(_JOBS)
-        for aggregate in AGGREGATES:
+        for aggregate, width in AGGREGATES.items():
             if not any(job["kind"] == REFRESH and job["table_name"] == aggregate for job in jobs):
                 # Before anything may be dropped: what is there already is older than any policy looks.
-                width = aggregate.rpartition("_")[2]
                 await connection.execute(_REFRESH_ALL, aggregate, now - _REFRESHES[width].end, timeout=None)
         wanted = list(policies(retention))
         for kind, table in dict.fromkeys((policy.kind, policy.table) for policy in wanted):
@@ -130,8 +135,7 @@ class Timescale:
 
 def policies(retention: Retention) -> Iterator[Policy]:
     """All that there should be: refreshes first, since what is not refreshed may be neither compressed nor dropped."""
-    for aggregate in AGGREGATES:
-        width = aggregate.rpartition("_")[2]
+    for aggregate, width in AGGREGATES.items():
         start, end, often, seldom = _REFRESHES[width]
         oldest = retention.refreshed_for[width]
         if start is None or (oldest is not None and oldest <= start + 2 * end):

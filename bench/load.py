@@ -1,0 +1,124 @@
+"""Fill a migrated database with the benchmark fleet: a day of samples, a month of rollups."""
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from app.clock import Clock
+from app.domain.maintenance import Maintenance
+from app.retention import Retention
+from app.storage import tables
+from app.storage.database import Database
+from app.storage.engines.base import StorageEngine
+from bench.fleet import Machine
+
+ORG: Final = "bench"
+DAYS: Final = {"5m": 7, "1h": 30, "1d": 30}
+"""For how many days each rollup is filled; a month of five minutes would take longer than all the rest."""
+
+_NODES: Final = """
+    INSERT INTO nodes (id, name, role, is_local, org_id, created_by, created_at, updated_at, registered_at)
+    SELECT lpad(to_hex($1::integer + n), 24, '0'), 'node-' || n, '{worker}', false, $3, 'bench', $4, $4, $4
+    FROM generate_series(1, $2::integer) n ON CONFLICT DO NOTHING RETURNING node_key
+"""
+_STATES: Final = """
+    INSERT INTO node_state (node_key, status, status_changed_at, last_heartbeat, last_seen_at, alive_at, updated_at,
+        gateway_id, heartbeat_time, metrics_time, gpu_time, cpu_usage, ram_usage, uptime_seconds, ram_free,
+        gpu_utilization, gpu_temperature, gpu_memory_free, gpu_power_usage)
+    SELECT node_key, 'online', $2, $2, $2, $2, $2, 1, $2, $2, $2, 450, 620, 3600, 96000,
+        array_fill(500::smallint, ARRAY[$3::integer]), array_fill(600::smallint, ARRAY[$3::integer]),
+        array_fill(20000, ARRAY[$3::integer]), array_fill(2500, ARRAY[$3::integer])
+    FROM unnest($1::integer[]) node_key
+"""
+_GPUS: Final = """
+    INSERT INTO gpus (node_key, gpu, device_id, model, memory_total, first_seen, last_seen)
+    SELECT node_key, gpu, 'GPU-' || node_key || '-' || gpu, CASE node_key % 3 WHEN 0 THEN 'H100' ELSE 'A100' END,
+        80000, $3, $3
+    FROM unnest($1::integer[]) node_key, generate_series(1, $2::smallint) gpu
+"""
+_MATERIALIZED: Final = """
+    SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)
+    FROM timescaledb_information.continuous_aggregates WHERE view_schema = 'aiwm' AND view_name = $1
+"""
+
+
+async def make_nodes(
+    database: Database, nodes: int, gpus: int, now: datetime, *, first: int = 0, org: str = ORG
+) -> list[int]:
+    """Nodes that are online, with their GPUs; returns their keys."""
+    async with database.driver_transaction() as connection:
+        keys = [row[0] for row in await connection.fetch(_NODES, first, nodes, org, now)]
+        await connection.execute(_STATES, keys, now, gpus, timeout=300)
+        if gpus:
+            await connection.execute(_GPUS, keys, gpus, now)
+    return keys
+
+
+async def fill_day(database: Database, engine: StorageEngine, keys: list[int], gpus: int, end: datetime) -> int:
+    """A day of samples that ends then; returns how many rows of GPUs there are."""
+    start = end - timedelta(days=1)
+    async with database.transaction() as connection:
+        await engine.make_room(connection, [(start - timedelta(days=day)).date() for day in range(-1, 31)])
+    rows = 0
+    for key in keys:
+        samples = list(Machine(key, gpus).samples(start, end))
+        async with database.driver_transaction() as connection:
+            for table, records in (
+                (tables.node_metrics, [node for node, _ in samples]),
+                (tables.gpu_metrics, [row for _, cards in samples for row in cards]),
+            ):
+                await connection.copy_records_to_table(
+                    table.name, records=records, columns=[column.name for column in table.c]
+                )
+        rows += sum(len(cards) for _, cards in samples)
+    return rows
+
+
+async def roll_up(database: Database, engine: StorageEngine, clock: Clock) -> None:
+    """Everything that maintenance would do by now; then the same day again and again, a month into the past."""
+    maintenance = Maintenance(database, engine, Retention(), clock)
+    while await maintenance.once():
+        pass
+    for width, days in DAYS.items():
+        for source in ("node_metrics", "gpu_metrics"):
+            await _repeat(database, engine, f"{source}_{width}", days)
+    await _repeat(database, engine, "gpu_metrics_1h_by_node", DAYS["1h"])
+    async with database.alone("bench") as connection:
+        if connection is not None:
+            await connection.execute("VACUUM ANALYZE", timeout=600)
+
+
+async def _repeat(database: Database, engine: StorageEngine, rollup: str, days: int) -> None:
+    async with database.driver_transaction() as connection:
+        is_aggregate = engine.name == "TimescaleDB"
+        table = await connection.fetchval(_MATERIALIZED, rollup) if is_aggregate else f"{rollup}_rolled"
+        names = [
+            row[0]
+            for row in await connection.fetch(
+                "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped",
+                table,
+            )
+        ]
+        shifted = ", ".join("time - make_interval(days => n)" if name == "time" else name for name in names)
+        await connection.execute(
+            f"INSERT INTO {table} ({', '.join(names)}) SELECT {shifted} FROM {table}, generate_series(1, {days - 1}) n "
+            "ON CONFLICT DO NOTHING",
+            timeout=900,
+        )
+
+
+async def compress(database: Database) -> dict[str, Any]:
+    """On TimescaleDB: put every chunk of samples into columns; bytes before and after."""
+    async with database.alone("bench") as connection:
+        if connection is None:
+            return {}
+        chunks = await connection.fetch(
+            "SELECT format('%I.%I', chunk_schema, chunk_name) FROM timescaledb_information.chunks "
+            "WHERE hypertable_schema = 'aiwm' AND NOT is_compressed"
+        )
+        for (chunk,) in chunks:
+            await connection.execute("CALL convert_to_columnstore($1::text::regclass)", chunk, timeout=600)
+        row = await connection.fetchrow(
+            "SELECT before_compression_total_bytes AS raw, after_compression_total_bytes AS compressed "
+            "FROM hypertable_columnstore_stats('aiwm.gpu_metrics')"
+        )
+        return dict(row) if row else {}
