@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -14,7 +15,7 @@ from app.errors import StartupError, StorageUnavailable
 from app.model import CallerRole, Owner
 from app.settings import Settings, read, with_secret
 from app.simulate.command import simulate_command
-from app.storage import schema
+from app.storage import analysts, schema
 from app.storage.database import Database
 
 ADMIN_TOKEN_SECONDS = 7 * 86_400
@@ -84,6 +85,21 @@ def current(settings: Settings) -> None:
     sys.exit(0 if revision == schema.head() else 1)
 
 
+@db.command()
+@click.option("--role", "login", required=True, help="Name of the login.")
+@click.option("--org", "org_id", help="The one organisation it sees; without, all of them.")
+@click.option("--password-file", type=click.Path(path_type=Path, exists=True), help="Else one is made and printed.")
+@click.pass_obj
+def analyst(settings: Settings, login: str, org_id: str | None, password_file: Path | None) -> None:
+    """Make a read-only login for SQL, or give it a new password."""
+    password = analysts.read_password(password_file) if password_file else analysts.new_password()
+    with server.database_url(settings) as url:
+        asyncio.run(_make_analyst(url, settings, analysts.Analyst(login, org_id), password))
+    click.echo(f"The login {login} sees {'organisation ' + org_id if org_id else 'every organisation'}.", err=True)
+    if password_file is None:
+        click.echo(password)
+
+
 cli.add_command(simulate_command)
 
 
@@ -124,6 +140,15 @@ def _client_token(settings: Settings) -> str:
 def _portal_token(settings: Settings, subject: str, role: CallerRole, org_id: str | None, expires_in: int) -> str:
     tokens = Tokens(with_secret(settings).jwt_secret, SystemClock())
     return tokens.issue_portal(subject, role, Owner(org_id=org_id), expires_in)
+
+
+async def _make_analyst(url: str, settings: Settings, analyst: analysts.Analyst, password: str) -> None:
+    database = Database(url, pool_size=1)
+    try:
+        await server.wait_for(database, settings, SystemClock())
+        await analysts.make(database, analyst, password)
+    finally:
+        await database.close()
 
 
 async def _with_database(url: str, settings: Settings, *, upgrade: bool) -> str | None:

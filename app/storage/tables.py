@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -230,6 +231,14 @@ gpu_heartbeats = _sample_table("gpu_heartbeats", GPU_HEARTBEAT_FIELDS, per_gpu=T
 node_metrics = _sample_table("node_metrics", NODE_METRIC_FIELDS)
 gpu_metrics = _sample_table("gpu_metrics", GPU_METRIC_FIELDS, per_gpu=True)
 
+analysts = Table(
+    "analysts",
+    metadata,
+    # Which logins of analysts see what: one organisation, or all where it is NULL.
+    Column("login", Text, primary_key=True),
+    Column("org_id", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
 installation = Table(
     "installation",
     metadata,

@@ -1,0 +1,233 @@
+"""Logins for SQL: what they may see, and that they cannot see more."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+
+from app.errors import StartupError
+from app.storage import analysts, schema
+from app.storage.analysts import Analyst
+from app.storage.database import Database
+from app.storage.engines.base import StorageEngine
+from tests.databases import Native, Server
+from tests.integration.fleet_of_analysts import START, seed
+
+PASSWORD = "a-long-enough-password"
+type Connection = asyncpg.Connection[asyncpg.Record]
+
+
+@asynccontextmanager
+async def as_login(database: Database, login: str) -> AsyncIterator[Connection]:
+    """A connection of that login."""
+    parts = urlsplit(database.url)
+    host = parts.netloc.rpartition("@")[2]
+    url = parts._replace(netloc=f"{quote(login)}:{quote(PASSWORD)}@{host}").geturl()
+    if "user=" in parts.query:
+        raise AssertionError(database.url)
+    connection = await asyncpg.connect(url, user=login)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def logins(database: Database, engine: StorageEngine) -> AsyncIterator[Database]:
+    """A fleet of two organisations; `bound` sees the one, `free` both, `stray` is in the group without a row."""
+    await seed(database, engine)
+    names = ("bound", "free", "stray")
+    await analysts.make(database, Analyst("bound", "acme"), PASSWORD)
+    await analysts.make(database, Analyst("free", None), PASSWORD)
+    async with database.transaction() as connection:
+        await connection.execute(text("CREATE ROLE stray LOGIN IN ROLE aiwm_analyst"))
+    yield database
+    async with database.transaction() as connection:
+        for name in names:
+            await connection.execute(text(f"DROP ROLE {name}"))
+
+
+async def views(connection: Connection) -> list[str]:
+    """The names of all views of schema history."""
+    rows = await connection.fetch("SELECT viewname FROM pg_views WHERE schemaname = 'history' ORDER BY 1")
+    return [row["viewname"] for row in rows]
+
+
+async def test_every_view_shows_a_login_its_own_organisation_alone(logins: Database) -> None:
+    """Bound: one org. Free: both. In the group without a row: nothing."""
+    for login, orgs in (("bound", {"acme"}), ("free", {"acme", "umbrella"}), ("stray", set[str]())):
+        async with as_login(logins, login) as connection:
+            names = await views(connection)
+            assert len(names) == 14
+            for name in names:
+                rows = await connection.fetch(f"SELECT DISTINCT org_id FROM history.{name}")
+                assert {row["org_id"] for row in rows} == orgs, (login, name)
+
+
+async def test_the_group_is_no_way_out(logins: Database) -> None:
+    """SET ROLE changes who asks, not whose session it is."""
+    async with as_login(logins, "bound") as connection:
+        await connection.execute("SET ROLE aiwm_analyst")
+        assert await connection.fetchval("SELECT count(DISTINCT org_id) FROM history.nodes") == 1
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("SET SESSION AUTHORIZATION free")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM aiwm.nodes",
+        "SELECT * FROM aiwm.gpu_metrics_1h",
+        "SELECT * FROM aiwm.analysts",
+        "SELECT * FROM aiwm.visible_nodes",
+        "UPDATE aiwm.analysts SET org_id = NULL",
+        "INSERT INTO aiwm.analysts (login) VALUES ('bound')",
+        "SELECT aiwm.make_analyst('bound', '', NULL, 1, 1)",
+        "CREATE TABLE history.mine (a integer)",
+        "CREATE TABLE public.mine (a integer)",
+        "CREATE SCHEMA mine",
+        "CREATE OR REPLACE VIEW history.nodes AS SELECT 1",
+        "ALTER VIEW history.nodes SET (security_barrier = false)",
+        "DELETE FROM history.nodes",
+        "SELECT * FROM pg_authid",
+        "SELECT pg_read_file('/etc/passwd')",
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+        "CREATE ROLE another LOGIN",
+        "GRANT aiwm_analyst TO stray",
+    ],
+)
+async def test_nothing_but_the_views_is_theirs(logins: Database, statement: str) -> None:
+    """Not even after the login made its session writable."""
+    async with as_login(logins, "bound") as connection:
+        await connection.execute("SET default_transaction_read_only = off")
+        # A schema without USAGE, a table that is another's, a function of the superuser.
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(statement)
+
+
+async def test_a_function_that_tells_sees_no_other_rows(logins: Database) -> None:
+    """However cheap it says it is: the barrier comes first."""
+    async with as_login(logins, "bound") as connection:
+        await connection.execute("SET default_transaction_read_only = off")
+        heard: list[str] = []
+        connection.add_log_listener(lambda _, message: heard.append(message.message))
+        await connection.execute("""
+            CREATE FUNCTION pg_temp.tell(value text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS
+            $$ BEGIN RAISE NOTICE 'row of %', value; RETURN true; END $$
+        """)
+        for name in await views(connection):
+            await connection.fetch(f"SELECT 1 FROM history.{name} WHERE pg_temp.tell(org_id)")
+        assert set(heard) == {"row of acme"}
+        # An error tells as much as a notice does.
+        await connection.fetch("SELECT 1 FROM history.nodes WHERE 1 / (org_id <> 'umbrella')::int = 1")
+
+
+async def test_time_and_node_filters_reach_the_partitions(logins: Database, engine: StorageEngine) -> None:
+    """Behind the barrier too: days that were not asked for are not opened, and a node is found by its index."""
+    async with as_login(logins, "bound") as connection:
+        node = await connection.fetchval("SELECT min(node_id) FROM history.gpu_metrics")
+        whole = await plan(connection, "SELECT * FROM history.gpu_metrics")
+        day = await plan(
+            connection,
+            f"SELECT * FROM history.gpu_metrics WHERE time >= '{START:%Y-%m-%d}Z' AND time < '{START:%Y-%m-%d}T12:00Z' "
+            f"AND node_id = '{node}'",
+        )
+    assert len(partitions(day)) == 1 < len(partitions(whole)), day
+    assert "nodes_id_key" in day, day
+
+
+async def plan(connection: Connection, query: str) -> str:
+    """How a query would run. Sequential scans are made dear: tables of tests are too small for an index."""
+    await connection.execute("SET enable_seqscan = off")
+    return "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {query}"))
+
+
+def partitions(found: str) -> set[str]:
+    """The partitions or chunks that a plan opens."""
+    words = found.replace("(", " ").split()
+    return {word for word in words if word.startswith(("gpu_metrics_p", "_hyper_")) and "_pkey" not in word}
+
+
+async def test_every_column_says_its_unit(database: Database) -> None:
+    """A view or a column of schema history without a comment is a mistake."""
+    async with database.transaction() as connection:
+        silent = await connection.scalars(
+            text("""
+                SELECT relname || '.' || coalesce(attname, '') FROM pg_class c
+                LEFT JOIN LATERAL (
+                    SELECT attname, attnum FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0
+                    UNION ALL SELECT NULL, 0
+                ) a ON true
+                WHERE relnamespace = 'history'::regnamespace AND relkind = 'v'
+                AND NOT EXISTS (SELECT FROM pg_description WHERE objoid = c.oid AND objsubid = attnum)
+            """)
+        )
+        assert list(silent) == []
+
+
+async def test_another_role_is_left_alone(database: Database) -> None:
+    """A name that is somebody else's is refused, and a bound login is not widened by forgetting --org."""
+    async with database.transaction() as connection:
+        await connection.execute(text("CREATE ROLE somebody LOGIN"))
+    try:
+        with pytest.raises(StartupError, match="somebody exists and is not an analyst"):
+            await analysts.make(database, Analyst("somebody", "acme"), PASSWORD)
+        for name in ("aiwm_analyst", "", "x" * 64, "pg_mine"):
+            with pytest.raises(StartupError, match="cannot be a login"):
+                await analysts.make(database, Analyst(name, "acme"), PASSWORD)
+        await analysts.make(database, Analyst('o"dd; name', "acme"), PASSWORD)
+        await analysts.make(database, Analyst('o"dd; name', "umbrella"), PASSWORD)
+        with pytest.raises(StartupError, match="bound to the organisation umbrella"):
+            await analysts.make(database, Analyst('o"dd; name', None), PASSWORD)
+    finally:
+        async with database.transaction() as connection:
+            await connection.execute(text("DROP ROLE somebody"))
+            await connection.execute(text('DROP ROLE IF EXISTS "o""dd; name"'))
+
+
+async def test_a_login_has_limits_of_its_own(logins: Database, server: Server) -> None:
+    """A time limit, read-only, the views on the path, few connections: the group's would not be inherited."""
+    if not isinstance(server, Native):
+        pytest.skip("WebAssembly has no ALTER ROLE … SET")
+    async with as_login(logins, "bound") as connection:
+        assert await connection.fetchval("SHOW statement_timeout") == "1min"
+        assert await connection.fetchval("SHOW default_transaction_read_only") == "on"
+        assert await connection.fetchval("SELECT count(*) FROM nodes") == 2
+        row = await connection.fetchrow("SELECT rolconnlimit, rolsuper FROM pg_roles WHERE rolname = 'bound'")
+        assert tuple(row or ()) == (analysts.CONNECTIONS, False)
+
+
+async def test_who_may_not_make_roles_is_told_what_to_do(empty_database: Database, server: Server) -> None:
+    """The migration goes through with a warning where the group is not there and cannot be made."""
+    if not isinstance(server, Native):
+        pytest.skip("one database for all: another owner cannot take it over")
+    async with empty_database.transaction() as connection:
+        await connection.execute(text("DROP ROLE IF EXISTS plain"))
+        await connection.execute(text("CREATE ROLE plain LOGIN"))
+        name = await connection.scalar(text("SELECT current_database()"))
+        await connection.execute(text(f"GRANT ALL ON DATABASE {name} TO plain"))
+    parts = urlsplit(empty_database.url)
+    plain = Database(parts._replace(netloc=f"plain@{parts.netloc.rpartition('@')[2]}").geturl(), pool_size=1)
+    try:
+        await schema.upgrade(plain)
+        with pytest.raises(StartupError, match="may not make roles"):
+            await analysts.make(plain, Analyst("anybody", None), PASSWORD)
+    finally:
+        await plain.close()
+        async with empty_database.transaction() as connection:
+            await connection.execute(text("DROP OWNED BY plain CASCADE"))
+            await connection.execute(text("DROP ROLE plain"))
+
+
+def test_a_password_file_must_hold_a_password(tmp_path: Path) -> None:
+    """Its first line, long enough."""
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\nmore\n")
+    assert analysts.read_password(file) == PASSWORD
+    file.write_text("short\n")
+    with pytest.raises(StartupError, match="is no password"):
+        analysts.read_password(file)
