@@ -228,7 +228,8 @@ BEGIN
     END IF;
     IF merged.high = added.high THEN
         wide.counts := ARRAY(
-            SELECT a + b FROM unnest(merged.counts, added.counts) WITH ORDINALITY AS both_(a, b, place) ORDER BY place
+            SELECT a + b FROM unnest(merged.counts, added.counts) WITH ORDINALITY AS pair (a, b, number)
+            ORDER BY number
         );
     ELSE
         -- Sizes of different totals: the middles of the smaller one's buckets go where they lie in the larger one.
