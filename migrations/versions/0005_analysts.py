@@ -393,8 +393,10 @@ def _rollup_columns(table: str, width: str) -> Iterator[tuple[str, str, str]]:
             low, high = ("0", f"m.{scale}_max / {steps}::float8") if isinstance(scale, str) else map(str, scale)
             yield (
                 f"{name}_hist",
-                f"CASE WHEN m.{name}_hist IS NOT NULL THEN ROW({low}, {high}, m.{name}_hist::bigint[], "
-                f"m.{name}_min / {steps}::float8, m.{name}_max / {steps}::float8)::history.histogram END",
+                (
+                    f"CASE WHEN m.{name}_hist IS NOT NULL THEN ROW({low}, {high}, m.{name}_hist::bigint[], "
+                    f"m.{name}_min / {steps}::float8, m.{name}_max / {steps}::float8)::history.histogram END"
+                ),
                 f"{what}: histogram in {shown}, for history.quantile and history.merge; NULL without a value",
             )
 

@@ -32,15 +32,19 @@ class GpuSample(NamedTuple):
 
 
 def gpu_samples() -> Iterator[GpuSample]:
-    """Two GPUs a node. The second node is silent for three hours; the third's second GPU has no utilization."""
+    """Two GPUs a node. The second node is silent for three hours; the third's second GPU has no utilization;
+    the first one is too hot for an hour.
+    """
     for node, gpu, number in ((n, g, i) for n in (1, 2, 3) for g in (1, 2) for i in range(SAMPLES)):
-        if node == 2 and 40 <= number < 52:  # noqa: PLR2004  # the gap
+        if node == 2 and 40 <= number < 52:
             continue
         busy = None if (node, gpu) == (3, 2) else (number * 37 + node * 11 + gpu * 29) % 1011 / 10 % 100.1
         used = round(2 + (number * 13 + node) % 700 / 10, 3)
         temperature = round(30 + (number * 7 + node * 5 + gpu) % 750 / 10, 1)
         power = round(60 + (number * 17 + gpu) % 3400 / 10, 1)
         busy = busy if busy is None else round(busy, 1)
+        if (node, gpu) == (1, 1) and 100 <= number < 104:  # too hot to work as it should
+            busy, temperature, power = 99.0, 92.0, 110.0
         yield GpuSample(node, gpu, START + number * EVERY, busy, 80.0, used, round(80 - used, 3), temperature, power)
 
 
