@@ -150,3 +150,6 @@ SERVERS: Final = {
 
 WITH_TIMERS: Final = [name for name in SERVERS if name != "timescaledb-wasm"]
 """Servers that stop a statement at its time limit. WebAssembly has no timers: the one exception there is."""
+
+WITH_ROLES: Final = WITH_TIMERS
+"""Servers that know who is asking, and what was set for them: WebAssembly's one backend is its superuser's."""

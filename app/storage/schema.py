@@ -9,11 +9,14 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.errors import StartupError
 from app.storage.database import Database
 from app.storage.tables import PRIVATE_SCHEMA
 
+INSUFFICIENT_PRIVILEGE: Final = "42501"
 _OF_ENGINE: Final = re.compile(r"\w+_p\d{8}|\w+_rolled|rolling|touched")
 
 
@@ -29,10 +32,18 @@ async def prepare(connection: AsyncConnection) -> None:
 
 
 async def upgrade(database: Database, revision: str = "head") -> None:
-    """Bring the schema up to a revision."""
-    async with database.transaction() as connection:
-        await prepare(connection)
-        await connection.run_sync(lambda sync: command.upgrade(_config(sync), revision))
+    """Bring the schema up to a revision. Raises StartupError where the database's user may not."""
+    try:
+        async with database.transaction() as connection:
+            await prepare(connection)
+            await connection.run_sync(lambda sync: command.upgrade(_config(sync), revision))
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != INSUFFICIENT_PRIVILEGE:
+            raise
+        raise StartupError(
+            f"The database's user may not bring the schema up to date ({error.orig}). It has to own the database; "
+            "and where TimescaleDB is installed, let an administrator run `CREATE EXTENSION timescaledb` in it first."
+        ) from None
 
 
 async def downgrade(database: Database, revision: str) -> None:

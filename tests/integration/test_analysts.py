@@ -15,7 +15,7 @@ from app.storage import analysts, schema
 from app.storage.analysts import Analyst
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
-from tests.databases import Native, Server
+from tests.databases import WITH_ROLES, Native, Server
 from tests.integration.fleet_of_analysts import START, seed
 
 PASSWORD = "a-long-enough-password"
@@ -191,10 +191,9 @@ async def test_another_role_is_left_alone(database: Database) -> None:
             await connection.execute(text('DROP ROLE IF EXISTS "o""dd; name"'))
 
 
-async def test_a_login_has_limits_of_its_own(logins: Database, server: Server) -> None:
+@pytest.mark.parametrize("server", WITH_ROLES, indirect=True)
+async def test_a_login_has_limits_of_its_own(logins: Database) -> None:
     """A time limit, read-only, the views on the path, few connections: the group's would not be inherited."""
-    if not isinstance(server, Native):
-        pytest.skip("WebAssembly has no ALTER ROLE … SET")
     async with as_login(logins, "bound") as connection:
         assert await connection.fetchval("SHOW statement_timeout") == "1min"
         assert await connection.fetchval("SHOW default_transaction_read_only") == "on"
@@ -203,15 +202,16 @@ async def test_a_login_has_limits_of_its_own(logins: Database, server: Server) -
         assert tuple(row or ()) == (analysts.CONNECTIONS, False)
 
 
-async def test_who_may_not_make_roles_is_told_what_to_do(empty_database: Database, server: Server) -> None:
+@pytest.mark.parametrize("server", WITH_ROLES, indirect=True)
+async def test_who_may_not_make_roles_is_told_what_to_do(empty_database: Database) -> None:
     """The migration goes through with a warning where the group is not there and cannot be made."""
-    if not isinstance(server, Native):
-        pytest.skip("one database for all: another owner cannot take it over")
     async with empty_database.transaction() as connection:
         await connection.execute(text("DROP ROLE IF EXISTS plain"))
         await connection.execute(text("CREATE ROLE plain LOGIN"))
         name = await connection.scalar(text("SELECT current_database()"))
         await connection.execute(text(f"GRANT ALL ON DATABASE {name} TO plain"))
+        if await connection.scalar(text("SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb'")):
+            await connection.execute(text("CREATE EXTENSION timescaledb"))
     parts = urlsplit(empty_database.url)
     plain = Database(parts._replace(netloc=f"plain@{parts.netloc.rpartition('@')[2]}").geturl(), pool_size=1)
     try:
@@ -223,6 +223,22 @@ async def test_who_may_not_make_roles_is_told_what_to_do(empty_database: Databas
         async with empty_database.transaction() as connection:
             await connection.execute(text("DROP OWNED BY plain CASCADE"))
             await connection.execute(text("DROP ROLE plain"))
+
+
+@pytest.mark.parametrize("server", WITH_ROLES, indirect=True)
+async def test_who_does_not_own_the_database_is_told_so(empty_database: Database) -> None:
+    """In a sentence, not by a traceback."""
+    async with empty_database.transaction() as connection:
+        await connection.execute(text("CREATE ROLE stranger LOGIN"))
+    parts = urlsplit(empty_database.url)
+    stranger = Database(parts._replace(netloc=f"stranger@{parts.netloc.rpartition('@')[2]}").geturl(), pool_size=1)
+    try:
+        with pytest.raises(StartupError, match="It has to own the database"):
+            await schema.upgrade(stranger)
+    finally:
+        await stranger.close()
+        async with empty_database.transaction() as connection:
+            await connection.execute(text("DROP ROLE stranger"))
 
 
 def test_a_password_file_must_hold_a_password(tmp_path: Path) -> None:

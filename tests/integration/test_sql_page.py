@@ -136,7 +136,7 @@ async def test_a_percentile_is_off_by_one_bucket_at_most(database: Database, eng
         nothing = "SELECT utilization_avg, utilization_hist FROM history.gpu_metrics_1d WHERE device_id = 'GPU-3-2'"
         assert [tuple(row) for row in await connection.execute(text(nothing))] == [(None, None)] * 2
         assert await connection.scalar(text("SELECT history.quantile(NULL, 0.5)")) is None
-    with pytest.raises(Exception, match="A quantile lies between 0 and 1: 1.5 does not"):
+    with pytest.raises(Exception, match=r"A quantile lies between 0 and 1: 1\.5 does not"):
         async with database.transaction() as connection:
             await connection.execute(text("SELECT history.quantile(NULL, 1.5)"))
 
