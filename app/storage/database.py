@@ -18,6 +18,8 @@ from app.storage.tables import SEARCH_PATH
 CONNECT_SECONDS: Final = 5.0
 COMMAND_SECONDS: Final = 20.0
 POOL_SECONDS: Final = 5.0
+NO_LIMIT: Final = 365 * 86_400.0
+"""A statement's timeout in seconds where it may take as long as it takes: to asyncpg, None is COMMAND_SECONDS."""
 
 _AWAY: Final = (
     OSError,  # refused, reset, no such socket

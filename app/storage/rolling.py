@@ -12,6 +12,8 @@ from typing import Final, TypeAlias
 
 import asyncpg
 
+from app.storage.database import NO_LIMIT
+
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 BUCKET: Final = timedelta(minutes=5)
@@ -106,7 +108,7 @@ async def _begin(connection: Connection, now: datetime) -> datetime:
     From here on whatever comes is noted: only then it is sure which sample is the oldest that was not.
     """
     await connection.execute(_RAISE, floor(now - SETTLED_AFTER, BUCKET))
-    oldest = await connection.fetchval(_OLDEST, timeout=None)
+    oldest = await connection.fetchval(_OLDEST, timeout=NO_LIMIT)
     begin = floor(oldest or now - SETTLED_AFTER, WIDTHS["1d"] if oldest else BUCKET)
     await connection.execute(_ROLLED, begin)
     return begin
@@ -115,7 +117,7 @@ async def _begin(connection: Connection, now: datetime) -> datetime:
 async def _compute(connection: Connection, width: str, ranges: list[Range]) -> None:
     if ranges:
         for statement in _ROLL[width]:
-            await connection.execute(statement, *map(list, zip(*ranges, strict=True)), timeout=None)
+            await connection.execute(statement, *map(list, zip(*ranges, strict=True)), timeout=NO_LIMIT)
 
 
 def floor(moment: datetime, width: timedelta) -> datetime:

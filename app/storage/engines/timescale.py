@@ -14,6 +14,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.retention import Retention
+from app.storage.database import NO_LIMIT
 from app.storage.engines.base import Connection, Touched
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -113,7 +114,7 @@ class Timescale:
         for aggregate, width in AGGREGATES.items():
             if not any(job["kind"] == REFRESH and job["table_name"] == aggregate for job in jobs):
                 # Before anything may be dropped: what is there already is older than any policy looks.
-                await connection.execute(_REFRESH_ALL, aggregate, now - _REFRESHES[width].end, timeout=None)
+                await connection.execute(_REFRESH_ALL, aggregate, now - _REFRESHES[width].end, timeout=NO_LIMIT)
         wanted = list(policies(retention))
         for kind, table in dict.fromkeys((policy.kind, policy.table) for policy in wanted):
             there = [job for job in jobs if (job["kind"], job["table_name"]) == (kind, table)]
