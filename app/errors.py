@@ -25,7 +25,7 @@ AiwmError                500     INTERNAL_ERROR         1011
 =======================  ======  =====================  ==========
 """
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import msgspec
 
@@ -65,7 +65,7 @@ class InvalidRequest(AiwmError):
         super().__init__(message or "; ".join(f"{problem.field}: {problem.message}" for problem in problems))
 
     @classmethod
-    def of(cls, field: str, message: str) -> "InvalidRequest":
+    def of(cls, field: str, message: str) -> Self:
         """The usual case: one field, one sentence."""
         return cls(FieldProblem(field, message))
 

@@ -4,7 +4,7 @@ The rules are those of a node's history. A group's average, extremes, count and 
 samples, its sum adds up the averages of its series, and its growth and rates are those of its counters, added up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import Final
@@ -13,15 +13,17 @@ import msgspec
 
 from app.clock import Clock
 from app.domain.buckets import Buckets
+from app.domain.exports import OF_GPU, OF_NODE, Export, Keys, check_fill, counted, exported
 from app.domain.fills import Fill, filled
 from app.domain.fleet import org_asked
 from app.domain.fleet_questions import FleetQuestion, Ranking, parse_fleet_question
 from app.domain.history import LOOK_BACK, counter_ladder
 from app.domain.ladder import Kept, Ladder
-from app.domain.plans import MAX_POINTS, MAX_POINTS_A_SERIES, finest_kept, points_of, serving
+from app.domain.plans import ANSWER, Limits, TooManyPoints, finest_kept, points_of, serving
 from app.domain.questions import Part
 from app.domain.ranges import AUTO_POINTS, WIDTHS, Interval, TimeRange, fitting
 from app.domain.series import Series, SeriesFound
+from app.domain.slices import slices
 from app.errors import Forbidden, InvalidRequest
 from app.model import Caller
 from app.storage.database import Database
@@ -57,27 +59,74 @@ class FleetHistory:
         """
         now = self._clock.now()
         question = parse_fleet_question(parameters, now)
-        if question.group_by is GroupBy.ORG and not caller.is_admin:
-            raise Forbidden("groupBy=org compares orgs: it is for admins")
-        groups = Groups(question.group_by, org_asked(caller, question.org_id))
+        groups = _groups(caller, question)
         plan = _Plan.of(question, self._kept, now)
+        plan.check(question.time_range)
         async with reading(self._database, self._query_timeout_ms) as reader:
-            if question.ranking is not None:
-                keys = await _ranked(reader, groups, question, question.ranking, plan)
-                groups = msgspec.structs.replace(groups, keys=keys)
-            found = [
-                each
-                for part, ladder in zip(question.parts, plan.ladders, strict=True)
-                for each in await _read_part(reader, groups, question, plan, part, ladder)
-            ]
-            named = await names(reader, groups, list(dict.fromkeys(key for key, *_ in found)))
-        order = {key: place for place, key in enumerate(groups.keys or [])}
-        found.sort(key=lambda each: order.get(each[0], 0))  # in groups of one rank as they were read
-        series = [Series(named[key], measure, times, values) for key, measure, times, values in found]
+            groups = await _chosen(reader, groups, question, plan)
+            series = await _read(reader, groups, question, plan)
         first = question.parts[0]
         serving_ladder = _of_nodes(plan.ladders[0], question.group_by, first.measures, plan.buckets)
         source = coarsest(serving_ladder.segments(question.time_range))
         return SeriesFound(question.time_range, plan.buckets.interval, source, question.fill, series)
+
+    async def export(self, caller: Caller, parameters: Sequence[tuple[str, str]]) -> Export:
+        """The same as a table, without limits. Raises what `read` raises, before the first row."""
+        now = self._clock.now()
+        question = parse_fleet_question(parameters, now)
+        check_fill(question.fill)
+        plan = _Plan.of(question, self._kept, now)
+        async with reading(self._database, self._query_timeout_ms) as reader:
+            groups = await _chosen(reader, _groups(caller, question), question, plan)
+        parts = question.parts
+        if len(parts) == 1:  # of nodes and GPUs together there are two numbers of samples
+            parts = (Part(parts[0].source, counted(parts[0].measures, is_raw=False)),)
+        asked = msgspec.structs.replace(question, interval=plan.buckets.interval, parts=parts)
+
+        async def read(piece: TimeRange, limits: Limits) -> list[Series]:
+            of_piece = msgspec.structs.replace(asked, time_range=piece)
+            async with reading(self._database, None) as reader:
+                return await _read(reader, groups, of_piece, _Plan.of(of_piece, self._kept, now, limits))
+
+        measures = list(dict.fromkeys(measure for part in parts for measure in part.measures))
+        found = slices(asked.time_range, plan.buckets, read)
+        name = "fleet" if question.group_by is GroupBy.NONE else f"fleet-by-{question.group_by}"
+        return exported(name, _KEYS[question.group_by], measures, found, is_raw=False)
+
+
+_KEYS: Final[Mapping[GroupBy, Keys]] = {
+    GroupBy.NODE: OF_NODE,
+    GroupBy.GPU: OF_GPU,
+    GroupBy.GPU_MODEL: {"gpu_model": "group"},
+    GroupBy.ROLE: {"role": "group"},
+    GroupBy.ORG: {"org_id": "group"},
+    GroupBy.NONE: {},
+}
+
+
+def _groups(caller: Caller, question: FleetQuestion) -> Groups:
+    if question.group_by is GroupBy.ORG and not caller.is_admin:
+        raise Forbidden("groupBy=org compares orgs: it is for admins")
+    return Groups(question.group_by, org_asked(caller, question.org_id))
+
+
+async def _chosen(reader: Reader, groups: Groups, question: FleetQuestion, plan: "_Plan") -> Groups:
+    """The groups that come first, where a question asks for those alone."""
+    if question.ranking is None:
+        return groups
+    return msgspec.structs.replace(groups, keys=await _ranked(reader, groups, question, question.ranking, plan))
+
+
+async def _read(reader: Reader, groups: Groups, question: FleetQuestion, plan: "_Plan") -> list[Series]:
+    found = [
+        each
+        for part, ladder in zip(question.parts, plan.ladders, strict=True)
+        for each in await _read_part(reader, groups, question, plan, part, ladder)
+    ]
+    named = await names(reader, groups, list(dict.fromkeys(key for key, *_ in found)))
+    order = {key: place for place, key in enumerate(groups.keys or [])}
+    found.sort(key=lambda each: order.get(each[0], 0))  # in groups of one rank as they were read
+    return [Series(named[key], measure, times, values) for key, measure, times, values in found]
 
 
 _Found = tuple[Key, Measure, list[datetime], list[Value]]
@@ -88,10 +137,11 @@ class _Plan(msgspec.Struct, frozen=True):
 
     buckets: Buckets
     ladders: list[Ladder]
+    limits: Limits
 
     @classmethod
-    def of(cls, question: FleetQuestion, kept: Kept, now: datetime) -> "_Plan":
-        """Raises InvalidRequest where the interval would make too many points of any series."""
+    def of(cls, question: FleetQuestion, kept: Kept, now: datetime, limits: Limits = ANSWER) -> "_Plan":
+        """How a question is answered; whether there are too many points turns out when they are read."""
         time_range, interval = question.time_range, question.interval
         ladders = [Ladder(part.source, part.source.rollups, kept, now) for part in question.parts]
         if interval is Interval.AUTO:
@@ -99,17 +149,21 @@ class _Plan(msgspec.Struct, frozen=True):
             auto = fitting(time_range, AUTO_POINTS - 1)
             interval = next((each for each in auto if WIDTHS[each] >= finest), Interval.DAY)
         buckets = Buckets(interval, question.zone)
-        if buckets.count(time_range) > MAX_POINTS_A_SERIES:
-            finest_fitting = next(fitting(time_range, MAX_POINTS_A_SERIES), None)
-            advice = f"interval={finest_fitting} would do" if finest_fitting else "ask for a shorter range"
-            raise InvalidRequest.of(
-                "interval", f"{interval} gives more than {MAX_POINTS_A_SERIES:,} points a series: {advice}"
-            )
         serve = (
             serving(part, ladder, buckets).fitting(buckets, time_range)
             for part, ladder in zip(question.parts, ladders, strict=True)
         )
-        return cls(buckets, list(serve))
+        return cls(buckets, list(serve), limits)
+
+    def check(self, time_range: TimeRange) -> None:
+        """Raise TooManyPoints where the range alone tells that there would be too many."""
+        most = self.limits.a_series
+        if self.buckets.count(time_range) > most:
+            fits = next(fitting(time_range, most), None)
+            advice = f"interval={fits} would do" if fits else "ask for a shorter range"
+            raise TooManyPoints.of(
+                "interval", f"{self.buckets.interval} gives more than {most:,} points a series: {advice}"
+            )
 
 
 async def _ranked(reader: Reader, groups: Groups, question: FleetQuestion, ranking: Ranking, plan: _Plan) -> list[Key]:
@@ -135,14 +189,14 @@ async def _read_part(
 ) -> list[_Found]:
     """All series of one source: by group, in the order in which measures are asked for."""
     points = points_of(plan.buckets, question.time_range)
-    most = MAX_POINTS // sum(len(each.measures) for each in question.parts)
+    most = plan.limits.in_all // sum(len(each.measures) for each in question.parts)
     found: list[_Found] = []
 
     def take(blocks: list[GroupBlock], measures: Sequence[Measure]) -> None:
         if sum(len(block.times) for block in blocks) > most:
-            raise InvalidRequest.of(
+            raise TooManyPoints.of(
                 "interval",
-                f"{plan.buckets.interval} gives more than {MAX_POINTS:,} points in all: "
+                f"{plan.buckets.interval} gives more than {plan.limits.in_all:,} points in all: "
                 "ask for a coarser interval, a shorter range, fewer fields, or the top groups",
             )
         for block in blocks:

@@ -21,16 +21,18 @@ import msgspec
 
 from app.clock import Clock
 from app.domain.buckets import Buckets
+from app.domain.exports import OF_GPU, OF_NODE, Export, check_fill, counted, exported
 from app.domain.fills import Fill, filled
 from app.domain.ladder import Kept, Ladder
-from app.domain.plans import HISTOGRAMS_FROM, MAX_POINTS_A_SERIES, Plan, PlannedPart, blocks, points_of
-from app.domain.questions import Question, Subject, parse_question
-from app.domain.ranges import TimeRange
+from app.domain.plans import HISTOGRAMS_FROM, NO_LIMITS, Limits, Plan, PlannedPart, blocks, points_of
+from app.domain.questions import Part, Question, Subject, parse_question
+from app.domain.ranges import Interval, TimeRange
 from app.domain.series import Name, Series, SeriesFound
+from app.domain.slices import slices
 from app.errors import DeviceNotFound, NodeNotFound
 from app.model import Caller
 from app.storage.database import Database
-from app.storage.history import Block, KnownNode, Reader, reading
+from app.storage.history import Block, Device, KnownNode, Reader, reading
 from app.storage.measures import Aggregate, Measure, Value
 
 LOOK_BACK: Final = timedelta(hours=1)
@@ -59,10 +61,45 @@ class History:
         question = parse_question(subject, parameters, now)
         org_id = None if caller.is_admin else caller.owner.org_id
         async with reading(self._database, self._query_timeout_ms) as reader:
-            node = _with_device(await reader.find_node(node_id, org_id), question.device_id)
+            node = _as_one(_with_device(await reader.find_node(node_id, org_id), question.device_id))
             plan = Plan.of(question, node, self._kept, now)
-            series = [each for part in plan.parts for each in await _read_part(reader, node, question, plan, part)]
+            plan.check(question.time_range)
+            series = await _read(reader, node, question, plan)
         return SeriesFound(question.time_range, plan.buckets.interval, plan.parts[0].source, question.fill, series)
+
+    async def export(
+        self, subject: Subject, caller: Caller, node_id: str, parameters: Sequence[tuple[str, str]]
+    ) -> Export:
+        """The same as a table, without limits; a GPU has the model that it had at the time.
+
+        Raises what `read` raises, before the first row.
+        """
+        now = self._clock.now()
+        question = parse_question(subject, parameters, now)
+        check_fill(question.fill)
+        org_id = None if caller.is_admin else caller.owner.org_id
+        async with reading(self._database, self._query_timeout_ms) as reader:
+            node = _with_device(await reader.find_node(node_id, org_id), question.device_id)
+        buckets = Plan.of(question, node, self._kept, now, NO_LIMITS).buckets
+        is_raw = buckets.interval is Interval.RAW
+        parts = tuple(Part(part.source, counted(part.measures, is_raw=is_raw)) for part in question.parts)
+        asked = msgspec.structs.replace(question, interval=buckets.interval, parts=parts)
+
+        async def read(piece: TimeRange, limits: Limits) -> list[Series]:
+            of_piece = msgspec.structs.replace(asked, time_range=piece)
+            plan = Plan.of(of_piece, node, self._kept, now, limits)
+            async with reading(self._database, None) as reader:
+                found = await _read(reader, node, of_piece, plan)
+            return [msgspec.structs.replace(each, of=_named(node, each.of)) for each in found]
+
+        measures = list(dict.fromkeys(measure for part in parts for measure in part.measures))
+        found = slices(asked.time_range, buckets, read)
+        columns = OF_GPU if any(part.source.is_per_gpu for part in parts) else OF_NODE
+        return exported(f"{node.name}-{parts[0].source.name}", columns, measures, found, is_raw=is_raw)
+
+
+async def _read(reader: Reader, node: KnownNode, question: Question, plan: Plan) -> list[Series]:
+    return [each for part in plan.parts for each in await _read_part(reader, node, question, plan, part)]
 
 
 async def _read_part(
@@ -98,12 +135,12 @@ async def _read_plain(
         part.source, node, segments, points_of(plan.buckets, question.time_range), measures, most + 1
     )
     lengths = [len(block.times) for block in found]
-    if sum(lengths) > most or max(lengths, default=0) > MAX_POINTS_A_SERIES:
+    if sum(lengths) > most or max(lengths, default=0) > plan.limits.a_series:
         raise plan.exceeded(question.time_range)
     if not found and (not part.source.is_per_gpu or question.device_id is not None):
-        found = [Block(question.device_id, [], [[] for _ in measures])]
+        found = [Block(None if question.device_id is None else Device(question.device_id), [], [[] for _ in measures])]
     return [
-        Series(Name(device_id=block.device_id), measure, block.times, values)
+        Series(_name(block.device), measure, block.times, values)
         for block in found
         for measure, values in zip(measures, block.columns, strict=True)
     ]
@@ -159,7 +196,21 @@ def _with_device(node: KnownNode | None, device_id: str | None) -> KnownNode:
         raise NodeNotFound
     if device_id is None:
         return node
-    gpus = {number: device for number, device in node.gpus.items() if device == device_id}
+    gpus = {number: device for number, device in node.gpus.items() if device.device_id == device_id}
     if not gpus:
         raise DeviceNotFound
-    return KnownNode(node.key, gpus)
+    return msgspec.structs.replace(node, gpus=gpus)
+
+
+def _as_one(node: KnownNode) -> KnownNode:
+    """The node with devices that are the same whichever model they had: an answer has one series of each."""
+    gpus = {number: Device(device.device_id) for number, device in node.gpus.items()}
+    return msgspec.structs.replace(node, gpus=gpus)
+
+
+def _name(device: Device | None) -> Name:
+    return Name() if device is None else Name(device_id=device.device_id, gpu_model=device.model)
+
+
+def _named(node: KnownNode, of: Name) -> Name:
+    return msgspec.structs.replace(of, node_id=node.id, node_name=node.name, org_id=node.org_id)

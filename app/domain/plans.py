@@ -5,7 +5,7 @@ row more than there may be.
 """
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -19,8 +19,26 @@ from app.storage.sources import coarsest
 
 MAX_POINTS_A_SERIES: Final = 10_000
 MAX_POINTS: Final = 1_000_000
+_ENDLESS: Final = 2**31
 HISTOGRAMS_FROM: Final = timedelta(hours=1)
 """Percentiles of buckets from here up come from histograms, of shorter ones from samples."""
+
+
+class Limits(NamedTuple):
+    """How many points there may be, in each series and in all."""
+
+    a_series: int = MAX_POINTS_A_SERIES
+    in_all: int = MAX_POINTS
+
+
+ANSWER: Final = Limits()
+"""Of an answer that is made at once."""
+
+NO_LIMITS: Final = Limits(_ENDLESS, _ENDLESS)
+
+
+class TooManyPoints(InvalidRequest):
+    """More points than there may be."""
 
 
 class PlannedPart(msgspec.Struct, frozen=True):
@@ -37,19 +55,20 @@ class PlannedPart(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The buckets that answer, with how many series there are at most and how long each may be."""
+    """The buckets that answer, with how many series there are at most and how many points each may have."""
 
     buckets: Buckets
     parts: tuple[PlannedPart, ...]
     series: int
     points: int
+    limits: Limits
 
     @classmethod
-    def of(cls, question: Question, node: KnownNode, kept: Kept, now: datetime) -> "Plan":
-        """Raises InvalidRequest where the interval would make too many points."""
+    def of(cls, question: Question, node: KnownNode, kept: Kept, now: datetime, limits: Limits = ANSWER) -> "Plan":
+        """How a question is answered; whether there are too many points turns out when they are read."""
         time_range = question.time_range
         series = sum(len(part.measures) * blocks(part, node) for part in question.parts)
-        points = min(MAX_POINTS_A_SERIES, MAX_POINTS // max(series, 1))
+        points = min(limits.a_series, limits.in_all // max(series, 1))
         ladders = [Ladder(part.source, part.source.rollups, kept, now) for part in question.parts]
         interval = question.interval
         if interval is Interval.AUTO:
@@ -61,12 +80,14 @@ class Plan(msgspec.Struct, frozen=True):
             PlannedPart(part, serving(part, ladder, buckets).fitting(buckets, time_range), time_range)
             for part, ladder in zip(question.parts, ladders, strict=True)
         )
-        plan = cls(buckets, planned, series, points)
-        if interval is not Interval.RAW and buckets.count(time_range) > points:
-            raise plan.exceeded(time_range)
-        return plan
+        return cls(buckets, planned, series, points, limits)
 
-    def exceeded(self, time_range: TimeRange) -> InvalidRequest:
+    def check(self, time_range: TimeRange) -> None:
+        """Raise TooManyPoints where the range alone tells that there would be too many."""
+        if self.buckets.interval is not Interval.RAW and self.buckets.count(time_range) > self.points:
+            raise self.exceeded(time_range)
+
+    def exceeded(self, time_range: TimeRange) -> TooManyPoints:
         """Too many points, and which interval would do."""
         interval = self.buckets.interval
         made = "" if interval is Interval.RAW else f" (up to {self.buckets.count(time_range):,})"
@@ -76,7 +97,7 @@ class Plan(msgspec.Struct, frozen=True):
             if finest is None
             else f"interval={finest} would do ({time_range.buckets(WIDTHS[finest]):,})"
         )
-        return InvalidRequest.of(
+        return TooManyPoints.of(
             "interval",
             f"{interval} gives more points than the {self.points:,} that each of {self.series} series may have"
             f"{made}: {advice}",

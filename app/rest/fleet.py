@@ -1,11 +1,10 @@
 """The fleet now: /fleet/summary for people and portals, /fleet/prometheus for those who run Prometheus."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from litestar import Controller, Request, get
+from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
 from litestar.response import Stream
 from msgspec import UNSET, UnsetType
@@ -19,9 +18,11 @@ from app.rest import fleet_openapi as described
 from app.rest.exposition import MEDIA_TYPE
 from app.rest.fleet_metrics import exposition
 from app.rest.fleet_openapi import FleetMetricsOperation, FleetOperation, text_answer
-from app.rest.history import HistoryAnswer
+from app.rest.format import Format
+from app.rest.history import HistoryAnswer, in_json, in_table
 from app.rest.openapi import answer, error_responses
 from app.rest.schemas import NodeId, Timestamp
+from app.rest.tables import asked_format
 from app.storage.fleet import GpusNow
 
 
@@ -151,10 +152,12 @@ class FleetController(Controller):
         request: Request[Caller, None, Any],
         fleet_history: NamedDependency[FleetHistory],
         caller: NamedDependency[Caller],
-    ) -> HistoryAnswer:
+    ) -> Response[Any]:
         """GET /fleet/metrics."""
-        found = await fleet_history.read(caller, list(request.query_params.multi_items()))
-        return await asyncio.to_thread(HistoryAnswer.of, found)
+        format_, parameters = asked_format(request)
+        if format_ is not Format.JSON:
+            return await in_table(request, fleet_history.export(caller, parameters), format_)
+        return await in_json(request, fleet_history.read(caller, parameters))
 
     @get(
         "/prometheus",

@@ -8,7 +8,7 @@ from litestar.openapi.spec import Example, OpenAPIType, Operation, Parameter, Sc
 
 from app.domain.fleet_questions import MAX_TOP, PARAMETERS
 from app.rest.exposition import MEDIA_TYPE
-from app.rest.history_openapi import AGGREGATES, COMMON, query_parameter
+from app.rest.history_openapi import AGGREGATES, COMMON, FORMAT, also_as_table, query_parameter
 from app.rest.history_openapi import DESCRIPTION as HISTORY
 from app.storage.fleet_series import GroupBy
 from app.storage.sources import GPU_METRICS, NODE_METRICS
@@ -113,4 +113,5 @@ class FleetMetricsOperation(Operation):
             "orderBy": ("What top goes by: field, field:agg or field:agg:asc; default the first", "temperature:avg"),
             "orgId": ("Only nodes of this org; for admins", None),
         }
-        self.parameters = [query_parameter(name, *described[name]) for name in PARAMETERS]
+        self.parameters = [*(query_parameter(name, *described[name]) for name in PARAMETERS), FORMAT]
+        also_as_table(self)

@@ -1,18 +1,19 @@
 """A node's history: /nodes/:id/metrics, /nodes/:id/gpus/metrics, /nodes/:id/heartbeats."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
-from litestar import Controller, Request, get
+from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
 from msgspec import UNSET, UnsetType
 
 from app.clock import timestamp
+from app.domain.exports import Export
 from app.domain.fills import Fill
 from app.domain.history import History
 from app.domain.questions import GPU_HISTORY, HEARTBEAT_HISTORY, NODE_HISTORY, Subject
@@ -20,10 +21,13 @@ from app.domain.ranges import Interval
 from app.domain.series import Series, SeriesFound
 from app.model import Caller
 from app.rest import history_openapi as described
+from app.rest.departures import unless_gone
+from app.rest.format import Format
 from app.rest.history_openapi import GpuHistoryOperation, HeartbeatHistoryOperation, NodeHistoryOperation
 from app.rest.node_id import PathId, checked
 from app.rest.openapi import answer, error_responses
 from app.rest.schemas import Timestamp
+from app.rest.tables import asked_format, table
 from app.storage.measures import Aggregate
 
 Point = tuple[Timestamp, float | int | str | None]
@@ -103,7 +107,7 @@ class HistoryController(Controller):
         history: NamedDependency[History],
         caller: NamedDependency[Caller],
         node_id: PathId,
-    ) -> HistoryAnswer:
+    ) -> Response[Any]:
         """GET /nodes/:id/metrics."""
         return await _answered(history, NODE_HISTORY, caller, node_id, request)
 
@@ -121,7 +125,7 @@ class HistoryController(Controller):
         history: NamedDependency[History],
         caller: NamedDependency[Caller],
         node_id: PathId,
-    ) -> HistoryAnswer:
+    ) -> Response[Any]:
         """GET /nodes/:id/gpus/metrics."""
         return await _answered(history, GPU_HISTORY, caller, node_id, request)
 
@@ -142,14 +146,31 @@ class HistoryController(Controller):
         history: NamedDependency[History],
         caller: NamedDependency[Caller],
         node_id: PathId,
-    ) -> HistoryAnswer:
+    ) -> Response[Any]:
         """GET /nodes/:id/heartbeats."""
         return await _answered(history, HEARTBEAT_HISTORY, caller, node_id, request)
 
 
 async def _answered(
     history: History, subject: Subject, caller: Caller, node_id: str, request: Request[Caller, None, Any]
-) -> HistoryAnswer:
-    found = await history.read(subject, caller, checked(node_id), list(request.query_params.multi_items()))
+) -> Response[Any]:
+    format_, parameters = asked_format(request)
+    if format_ is not Format.JSON:
+        return await in_table(request, history.export(subject, caller, checked(node_id), parameters), format_)
+    return await in_json(request, history.read(subject, caller, checked(node_id), parameters))
+
+
+async def in_table(
+    request: Request[Caller, None, Any], exporting: Coroutine[Any, Any, Export], format_: Format
+) -> Response[Any]:
+    """The answer of a history service as a table, unless the client goes away meanwhile."""
+    return await unless_gone(request, table(await unless_gone(request, exporting), format_))
+
+
+async def in_json(
+    request: Request[Caller, None, Any], reading: Coroutine[Any, Any, SeriesFound]
+) -> Response[HistoryAnswer]:
+    """The answer of a history service in JSON, unless the client goes away meanwhile."""
+    found = await unless_gone(request, reading)
     # Up to a million points: beside the event loop, which also answers heartbeats.
-    return await asyncio.to_thread(HistoryAnswer.of, found)
+    return Response(await asyncio.to_thread(HistoryAnswer.of, found), headers={"Vary": "Accept"})

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from litestar.openapi.spec import OpenAPIType, Operation, Parameter, Schema
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Parameter, Schema
 
 from app.domain.fills import Fill
 from app.domain.plans import MAX_POINTS, MAX_POINTS_A_SERIES
 from app.domain.questions import GPU_HISTORY, HEARTBEAT_HISTORY, NODE_HISTORY, Subject
 from app.domain.ranges import AUTO_POINTS, MOMENT_FORMS, Interval
+from app.rest.format import MEDIA_TYPES, PARAMETER, Format
 from app.storage.measures import Aggregate
 
 NODE_METRICS: Final = {
@@ -50,6 +51,8 @@ HEARTBEATS: Final = NODE_METRICS | {
 DESCRIPTION: Final = (
     "Points are bucket starts (UTC) with a value, oldest first; what was not measured has no point. "
     f"At most {MAX_POINTS_A_SERIES:,} points a series and {MAX_POINTS:,} in all, else 400 says which interval would do. "
+    "As csv, parquet or arrow the answer is a table in the columns of the SQL views (docs/sql.md): a row for each "
+    "bucket and device, or of interval=raw for each sample, in the order of time, without limits of number or time. "
     "Units: % and °C to 0.1, W to 0.1, GB (2^30 bytes) to 0.001, bytes to 1; averages have up to four decimals."
 )
 
@@ -73,6 +76,15 @@ COMMON: Final[dict[str, tuple[str, str | None]]] = {
 }
 
 
+def also_as_table(operation: Operation) -> None:
+    """Describe the other forms of an answer; Litestar asks for one media type of a handler."""
+    answered = (operation.responses or {}).get("200")
+    if isinstance(answered, OpenAPIResponse) and answered.content is not None:
+        for format_, media_type in MEDIA_TYPES.items():
+            kind = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING, description=f"format={format_}: a table"))
+            answered.content.setdefault(media_type, kind)
+
+
 @dataclass
 class _HistoryOperation(Operation):
     """Its parameters are parsed by hand, since every wrong one is named at once; a subclass says whose they are."""
@@ -88,7 +100,9 @@ class _HistoryOperation(Operation):
         self.parameters = [
             *(self.parameters or []),
             *(query_parameter(name, *described[name]) for name in self.subject.parameters),
+            FORMAT,
         ]
+        also_as_table(self)
 
 
 @dataclass
@@ -117,8 +131,15 @@ def query_parameter(name: str, description: str, example: str | None) -> Paramet
     schema = Schema(type=OpenAPIType.STRING)
     if name == "interval":
         schema = Schema(type=OpenAPIType.STRING, enum=[each.value for each in Interval], default=Interval.AUTO.value)
+    if name == PARAMETER:
+        schema = Schema(type=OpenAPIType.STRING, enum=[each.value for each in Format], default=Format.JSON.value)
     if name == "fill":
         schema = Schema(type=OpenAPIType.STRING, enum=[each.value for each in Fill], default=Fill.NONE.value)
     return Parameter(
         name=name, param_in="query", required=False, description=description, schema=schema, example=example
     )
+
+
+FORMAT: Final = query_parameter(
+    PARAMETER, "What the answer is written in; without it, what `Accept` prefers of the same", None
+)

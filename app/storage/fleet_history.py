@@ -28,13 +28,13 @@ from app.storage.statements import compiled
 
 Key = int | str
 
-_NODE_IDS: Final = compiled(
-    select(tables.nodes.c.node_key, tables.nodes.c.id).where(
+_NODES: Final = compiled(
+    select(tables.nodes.c.node_key, tables.nodes.c.id, tables.nodes.c.name, tables.nodes.c.org_id).where(
         tables.nodes.c.node_key == any_(bindparam("node_keys", type_=ARRAY(Integer)))
     )
 )
 _DEVICES: Final = compiled(
-    select(tables.gpus.c.node_key, tables.gpus.c.gpu, tables.gpus.c.device_id).where(
+    select(tables.gpus.c.node_key, tables.gpus.c.gpu, tables.gpus.c.device_id, tables.gpus.c.model).where(
         tables.gpus.c.node_key == any_(bindparam("node_keys", type_=ARRAY(Integer)))
     )
 )
@@ -77,6 +77,9 @@ class Name(msgspec.Struct, frozen=True):
     node_id: str | None = None
     device_id: str | None = None
     group: str | None = None
+    node_name: str | None = None
+    org_id: str | None = None
+    gpu_model: str | None = None
 
 
 async def read_groups(
@@ -160,8 +163,11 @@ async def names(reader: Reader, groups: Groups, keys: Sequence[Key]) -> Mapping[
     if not groups.group_by.has_numbers:
         return {key: Name(group=str(key)) for key in keys}
     node_keys = groups.node_keys(keys)
-    ids = {row[0]: row[1] for row in await reader.fetch(_NODE_IDS, {"node_keys": node_keys})}
+    nodes = {row[0]: row[1:] for row in await reader.fetch(_NODES, {"node_keys": node_keys})}
     if groups.group_by is GroupBy.NODE:
-        return {key: Name(ids[key]) for key in ids}
-    devices = await reader.fetch(_DEVICES, {"node_keys": node_keys})
-    return {node_key * GPUS_A_NODE + gpu: Name(ids[node_key], device) for node_key, gpu, device in devices}
+        return {key: Name(id_, node_name=name, org_id=org_id) for key, (id_, name, org_id) in nodes.items()}
+    found: dict[Key, Name] = {}
+    for node_key, gpu, device_id, model in await reader.fetch(_DEVICES, {"node_keys": node_keys}):
+        id_, name, org_id = nodes[node_key]
+        found[node_key * GPUS_A_NODE + gpu] = Name(id_, device_id, None, name, org_id, model)
+    return found

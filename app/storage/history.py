@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 import msgspec
@@ -18,7 +18,7 @@ from sqlalchemy import bindparam, func, select
 from app.errors import StorageUnavailable
 from app.quantities import Field
 from app.storage import tables
-from app.storage.database import Database
+from app.storage.database import NO_LIMIT, Database
 from app.storage.measures import Measure, Value
 from app.storage.series import Grid, growth_statement, series_statement
 from app.storage.sources import Segment, Source
@@ -29,7 +29,7 @@ GRACE_SECONDS: Final = 5.0
 
 _nodes, _gpus = tables.nodes, tables.gpus
 _NODE: Final = (
-    select(_nodes.c.node_key, _gpus.c.gpu, _gpus.c.device_id)
+    select(_nodes.c.node_key, _nodes.c.name, _nodes.c.org_id, _gpus.c.gpu, _gpus.c.device_id, _gpus.c.model)
     .select_from(_nodes.outerjoin(_gpus, _gpus.c.node_key == _nodes.c.node_key))
     .where(_nodes.c.id == bindparam("id"), _nodes.c.deleted_at.is_(None))
     .order_by(_gpus.c.gpu)
@@ -59,11 +59,21 @@ class Points(msgspec.Struct, frozen=True):
         return Grid.SAMPLES if self.width is None else Grid.WIDTH
 
 
+class Device(NamedTuple):
+    """A GPU, and where its models are to be told apart, the one it had."""
+
+    device_id: str
+    model: str | None = None
+
+
 class KnownNode(msgspec.Struct, frozen=True):
-    """A node's key, and the devices that ever were in it, by the numbers that their samples carry."""
+    """A node, and the devices that ever were in it, by the numbers that their samples carry."""
 
     key: int
-    gpus: Mapping[int, str]
+    id: str
+    name: str
+    org_id: str | None
+    gpus: Mapping[int, Device]
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -72,14 +82,14 @@ class Block(msgspec.Struct, frozen=True):
     A time is a bucket's start, or the sample's own. Values are in units; None is no value.
     """
 
-    device_id: str | None
+    device: Device | None
     times: list[datetime]
     columns: list[list[Value]]
 
 
 @asynccontextmanager
-async def reading(database: Database, timeout_ms: int) -> AsyncIterator["Reader"]:
-    """A transaction to read in, each of its statements within `timeout_ms` milliseconds.
+async def reading(database: Database, timeout_ms: int | None) -> AsyncIterator["Reader"]:
+    """A transaction to read in, each of its statements within `timeout_ms` milliseconds; None is without limit.
 
     Raises StorageUnavailable for a statement that takes longer.
     """
@@ -98,9 +108,10 @@ async def reading(database: Database, timeout_ms: int) -> AsyncIterator["Reader"
 class Reader:
     """Reads within one transaction; `reading` makes it and ends it."""
 
-    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", timeout_ms: int) -> None:
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", timeout_ms: int | None) -> None:
         self._connection = connection
-        self._timeout_ms = timeout_ms
+        self._timeout_ms = timeout_ms or 0  # to PostgreSQL, 0 is no limit
+        self._seconds = timeout_ms / 1000 + GRACE_SECONDS if timeout_ms else NO_LIMIT
 
     async def set_limits(self) -> None:
         """For this transaction: the time limit, and how statements are planned."""
@@ -111,7 +122,9 @@ class Reader:
         rows = await self.fetch(_FIND if org_id is None else _FIND_IN_ORG, {"id": node_id, "org_id": org_id})
         if not rows:
             return None
-        return KnownNode(rows[0]["node_key"], {row["gpu"]: row["device_id"] for row in rows if row["gpu"] is not None})
+        first = rows[0]
+        gpus = {row["gpu"]: Device(row["device_id"], row["model"]) for row in rows if row["gpu"] is not None}
+        return KnownNode(first["node_key"], node_id, first["name"], first["org_id"], gpus)
 
     async def read(
         self,
@@ -158,7 +171,7 @@ class Reader:
         return await self._connection.fetch(
             statement.sql,
             *(arguments[name] for name in statement.names),
-            timeout=self._timeout_ms / 1000 + GRACE_SECONDS,
+            timeout=self._seconds,
         )
 
 

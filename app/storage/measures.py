@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
-from app.quantities import Field
+from app.quantities import COUNT, Field
 from app.storage.quantiles import quantile
 
 Value = float | int | str | None
@@ -63,6 +63,10 @@ class Aggregate(StrEnum):
 
 
 _PERCENTILES: Final = (Aggregate.P50, Aggregate.P95, Aggregate.P99)
+
+
+SAMPLES: Final = Field("samples", "node_key", COUNT)
+"""Every sample has this: its count is how many samples there are."""
 
 
 class Measure(NamedTuple):
@@ -159,7 +163,7 @@ def of_partials(partials: Columns, measure: Measure) -> Selected:
 def partial(table: Table, field: Field | None, part: Part, *, is_rollup: bool) -> ColumnElement[Any]:
     """A partial result of a table: as a rollup has it, or of grouped samples. `field` is the part's own."""
     if is_rollup:
-        return table.c[part.name]
+        return table.c[SAMPLES.name if part.column == SAMPLES.column else part.name]
     column = table.c[part.column]
     match part.kind:
         case "last":

@@ -6,7 +6,7 @@ from app.domain.plans import Plan
 from app.domain.questions import GPU_HISTORY, HEARTBEAT_HISTORY, NODE_HISTORY, Question, Subject, parse_question
 from app.domain.ranges import Interval
 from app.errors import InvalidRequest
-from app.storage.history import KnownNode
+from app.storage.history import Device, KnownNode
 from tests.fakes import START
 
 
@@ -114,7 +114,10 @@ def test_parameter_given_twice_is_refused() -> None:
 
 def planned(question: Question, gpus: int = 0) -> Plan:
     """What serves a question about a node of so many GPUs."""
-    return Plan.of(question, KnownNode(1, {number: f"GPU-{number}" for number in range(1, gpus + 1)}), {}, START)
+    devices = {number: Device(f"GPU-{number}") for number in range(1, gpus + 1)}
+    made = Plan.of(question, KnownNode(1, "a" * 24, "gpu-01", None, devices), {}, START)
+    made.check(question.time_range)
+    return made
 
 
 @pytest.mark.parametrize(
