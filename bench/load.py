@@ -12,8 +12,10 @@ from app.storage.engines.base import StorageEngine
 from bench.fleet import Machine
 
 ORG: Final = "bench"
-DAYS: Final = {"5m": 7, "1h": 30, "1d": 30}
+DAYS: Final = {"5m": 7, "1h": 30}
 """For how many days each rollup is filled; a month of five minutes would take longer than all the rest."""
+
+SOURCES: Final = ("node_metrics", "gpu_metrics")
 
 _NODES: Final = """
     INSERT INTO nodes (id, name, role, is_local, org_id, created_by, created_at, updated_at, registered_at)
@@ -79,12 +81,29 @@ async def roll_up(database: Database, engine: StorageEngine, clock: Clock) -> No
     while await maintenance.once():
         pass
     for width, days in DAYS.items():
-        for source in ("node_metrics", "gpu_metrics"):
+        for source in SOURCES:
             await _repeat(database, engine, f"{source}_{width}", days)
     await _repeat(database, engine, "gpu_metrics_1h_by_node", DAYS["1h"])
+    await _days_of_hours(database, engine, clock.now())
     async with database.alone("bench") as connection:
         if connection is not None:
             await connection.execute("VACUUM ANALYZE", timeout=600)
+
+
+async def _days_of_hours(database: Database, engine: StorageEngine, now: datetime) -> None:
+    """The days of the month before, from its hours."""
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    month = today - timedelta(days=DAYS["1h"])
+    async with database.alone("bench") as connection:
+        if connection is None:
+            return
+        for source in SOURCES:
+            if engine.name == "TimescaleDB":
+                refresh = "CALL refresh_continuous_aggregate($1::text::regclass, NULL, $2::timestamptz)"
+                await connection.execute(refresh, f"{source}_1d", now - timedelta(hours=2), timeout=600)
+            else:
+                roll = f"SELECT roll_{source}_1d(array_agg(node_key), array_agg($1::timestamptz), array_agg($2::timestamptz)) FROM nodes"
+                await connection.execute(roll, month, today, timeout=600)
 
 
 async def _repeat(database: Database, engine: StorageEngine, rollup: str, days: int) -> None:

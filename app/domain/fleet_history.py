@@ -31,6 +31,7 @@ from app.storage.fleet_history import (
     GroupBlock,
     Groups,
     Key,
+    groups_of,
     names,
     rank_groups,
     read_groups,
@@ -59,12 +60,11 @@ class FleetHistory:
         """
         now = self._clock.now()
         question = parse_fleet_question(parameters, now)
-        groups = _groups(caller, question)
         plan = _Plan.of(question, self._kept, now)
         plan.check(question.time_range)
         async with reading(self._database, self._query_timeout_ms) as reader:
-            groups = await _chosen(reader, groups, question, plan)
-            series = await _read(reader, groups, question, plan)
+            chosen = await _groups(reader, caller, question, plan)
+            series = await _read(reader, chosen, question, plan)
         first = question.parts[0]
         serving_ladder = _of_nodes(plan.ladders[0], question.group_by, first.measures, plan.buckets)
         source = coarsest(serving_ladder.segments(question.time_range))
@@ -77,7 +77,7 @@ class FleetHistory:
         check_fill(question.fill)
         plan = _Plan.of(question, self._kept, now)
         async with reading(self._database, self._query_timeout_ms) as reader:
-            groups = await _chosen(reader, _groups(caller, question), question, plan)
+            chosen = await _groups(reader, caller, question, plan)
         parts = question.parts
         if len(parts) == 1:  # of nodes and GPUs together there are two numbers of samples
             parts = (Part(parts[0].source, counted(parts[0].measures, is_raw=False)),)
@@ -86,7 +86,7 @@ class FleetHistory:
         async def read(piece: TimeRange, limits: Limits) -> list[Series]:
             of_piece = msgspec.structs.replace(asked, time_range=piece)
             async with reading(self._database, None) as reader:
-                return await _read(reader, groups, of_piece, _Plan.of(of_piece, self._kept, now, limits))
+                return await _read(reader, chosen, of_piece, _Plan.of(of_piece, self._kept, now, limits))
 
         measures = list(dict.fromkeys(measure for part in parts for measure in part.measures))
         found = slices(asked.time_range, plan.buckets, read)
@@ -104,17 +104,14 @@ _KEYS: Final[Mapping[GroupBy, Keys]] = {
 }
 
 
-def _groups(caller: Caller, question: FleetQuestion) -> Groups:
+async def _groups(reader: Reader, caller: Caller, question: FleetQuestion, plan: "_Plan") -> Groups:
+    """All groups that the caller may see, or where a question asks for those alone, the ones that come first."""
     if question.group_by is GroupBy.ORG and not caller.is_admin:
         raise Forbidden("groupBy=org compares orgs: it is for admins")
-    return Groups(question.group_by, org_asked(caller, question.org_id))
-
-
-async def _chosen(reader: Reader, groups: Groups, question: FleetQuestion, plan: "_Plan") -> Groups:
-    """The groups that come first, where a question asks for those alone."""
+    found = await groups_of(reader, question.group_by, org_asked(caller, question.org_id))
     if question.ranking is None:
-        return groups
-    return msgspec.structs.replace(groups, keys=await _ranked(reader, groups, question, question.ranking, plan))
+        return found
+    return found.chosen(await _ranked(reader, found, question, question.ranking, plan))
 
 
 async def _read(reader: Reader, groups: Groups, question: FleetQuestion, plan: "_Plan") -> list[Series]:

@@ -33,6 +33,9 @@ _NODES: Final = compiled(
         tables.nodes.c.node_key == any_(bindparam("node_keys", type_=ARRAY(Integer)))
     )
 )
+_OF_ORG: Final = compiled(
+    select(tables.nodes.c.node_key).where(tables.nodes.c.org_id == bindparam("org_id")).limit(bindparam("rows"))
+)
 _DEVICES: Final = compiled(
     select(tables.gpus.c.node_key, tables.gpus.c.gpu, tables.gpus.c.device_id, tables.gpus.c.model).where(
         tables.gpus.c.node_key == any_(bindparam("node_keys", type_=ARRAY(Integer)))
@@ -40,27 +43,48 @@ _DEVICES: Final = compiled(
 )
 
 
+NAMED_NODES: Final = 1000
+"""Rows of more nodes are not looked for one node after the other."""
+
+
 class Groups(msgspec.Struct, frozen=True):
-    """Whose history: how it is grouped, of which org (None: of all), and of which groups (None: of all)."""
+    """Whose history: how it is grouped, of which org (None: of all), and of which groups (None: of all).
+
+    `nodes` are the keys of those that have rows of it; None where there are too many to name them.
+    """
 
     group_by: GroupBy
     org_id: str | None
     keys: list[Key] | None = None
+    nodes: list[int] | None = None
 
     @property
     def scope(self) -> Scope:
         """As statements tell it."""
-        return Scope(self.group_by, self.org_id is not None, self.keys is not None)
+        return Scope(self.group_by, self.org_id is not None, self.keys is not None, self.nodes is not None)
 
     @property
     def values(self) -> dict[str, Any]:
         """The parameters of statements."""
-        return {"org_id": self.org_id, "keys": self.keys, "node_keys": self.node_keys(self.keys or [])}
+        return {"org_id": self.org_id, "keys": self.keys, "node_keys": self.nodes}
+
+    def chosen(self, keys: list[Key]) -> "Groups":
+        """Only the groups of these keys."""
+        nodes = self.node_keys(keys) if self.group_by.has_numbers else self.nodes
+        return msgspec.structs.replace(self, keys=keys, nodes=nodes)
 
     def node_keys(self, keys: Sequence[Key]) -> list[int]:
         """The nodes that keys are of, where they are of nodes or GPUs."""
         divisor = GPUS_A_NODE if self.group_by is GroupBy.GPU else 1
         return sorted({key // divisor for key in keys if isinstance(key, int)})
+
+
+async def groups_of(reader: Reader, group_by: GroupBy, org_id: str | None) -> Groups:
+    """The groups of an org's nodes (None: of all), which are named where they are few."""
+    if org_id is None:
+        return Groups(group_by, org_id)
+    found = [row[0] for row in await reader.fetch(_OF_ORG, {"org_id": org_id, "rows": NAMED_NODES + 1})]
+    return Groups(group_by, org_id, nodes=found if len(found) <= NAMED_NODES else None)
 
 
 class GroupBlock(msgspec.Struct, frozen=True):

@@ -65,11 +65,15 @@ class GroupBy(StrEnum):
 
 
 class Scope(NamedTuple):
-    """Whose rows are read: by what they are grouped, of one org or of all, of chosen groups or of all."""
+    """Whose rows are read: by what they are grouped, of one org or of all, of chosen groups or of all.
+
+    `by_node`: whether rows are found by `node_keys`; else all of the time are read, and what is not asked for dropped.
+    """
 
     group_by: GroupBy
     of_org: bool
     is_chosen: bool = False
+    by_node: bool = False
 
 
 class Order(NamedTuple):
@@ -90,8 +94,8 @@ def fleet_statement(
 ) -> SeriesStatement:
     """Gives the time, the group's key, and columns for the measures; no sums among them.
 
-    By group and time, or by `order`; `rows` is the most it gives. Wants `org_id`, and for chosen groups `keys`
-    and of nodes and GPUs `node_keys`.
+    By group and time, or by `order`; `rows` is the most it gives. Wants `org_id`, `keys` and `node_keys`, as the
+    scope has it.
     """
     if used == (source.table,):
         found = _samples(source.table, scope)
@@ -216,7 +220,7 @@ def _series_key(table: Table) -> list[ColumnElement[Any]]:
 
 
 def _filters(scope: Scope) -> list[Filter]:
-    if not (scope.is_chosen and scope.group_by.has_numbers):
+    if not scope.by_node:
         return []
     return [lambda table: table.c.node_key == any_(bindparam("node_keys", type_=ARRAY(Integer)))]
 

@@ -36,7 +36,7 @@ _REFRESHES: Final = {
     "5m": _Refresh(2 * HOUR, timedelta(minutes=5), timedelta(minutes=5), HOUR),
     "1h": _Refresh(6 * HOUR, HOUR, HOUR / 2, HOUR),
     "1h_by_node": _Refresh(None, HOUR, HOUR / 2, HOUR / 2),
-    "1d": _Refresh(None, DAY, 6 * HOUR, 6 * HOUR),  # an aggregate of an aggregate may have but one
+    "1d": _Refresh(None, 2 * HOUR, 3 * HOUR, 3 * HOUR),  # an aggregate of an aggregate may have but one
 }
 AGGREGATES: Final = {
     f"{table}_{width}": width
