@@ -44,10 +44,11 @@ class Native:
 
     pool_size = 4
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, licence: str | None = None) -> None:
         self._url = url
+        self._licence = licence
         self._numbers = itertools.count(1)
-        self._template = f"migrated_{os.getpid()}"
+        self._template = f"migrated_{os.getpid()}_{licence or 'default'}"
         self._has_template = False
 
     @asynccontextmanager
@@ -56,17 +57,22 @@ class Native:
         if migrated and not self._has_template:
             await self._make_template()
         # Of this process: a server that was given may serve several at once.
-        name = f"test_{os.getpid()}_{next(self._numbers)}"
-        await self._execute(f"CREATE DATABASE {name} TEMPLATE {self._template if migrated else 'template1'}")
+        name = f"test_{os.getpid()}_{next(self._numbers)}_{self._licence or 'default'}"
+        await self._create(name, self._template if migrated else "template1")
         try:
             yield self._at(name)
         finally:
             await self._execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     async def _make_template(self) -> None:
-        await self._execute(f"CREATE DATABASE {self._template}")
+        await self._create(self._template, "template1")
         await migrate(self._at(self._template))
         self._has_template = True
+
+    async def _create(self, name: str, template: str) -> None:
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        if self._licence is not None:
+            await self._execute(f"ALTER DATABASE {name} SET timescaledb.license = {self._licence}")
 
     def _at(self, name: str) -> str:
         return urlsplit(self._url)._replace(path=f"/{name}").geturl()
@@ -135,6 +141,11 @@ def _timescale_server() -> Iterator[Server]:
     yield Native(os.environ[GIVEN])
 
 
+@contextmanager
+def _timescale_apache() -> Iterator[Server]:
+    yield Native(os.environ[GIVEN], licence="apache")
+
+
 def docker_runs() -> bool:
     """Whether a Docker engine answers on this machine."""
     docker = shutil.which("docker")
@@ -144,7 +155,11 @@ def docker_runs() -> bool:
 SERVERS: Final = {
     "postgresql": _postgresql,
     "timescaledb-wasm": _timescale_wasm,
-    **({"timescaledb-server": _timescale_server} if GIVEN in os.environ else {}),
+    **(
+        {"timescaledb-server": _timescale_server, "timescaledb-apache": _timescale_apache}
+        if GIVEN in os.environ
+        else {}
+    ),
     **({"timescaledb-image": _timescale_image} if docker_runs() else {}),
 }
 
