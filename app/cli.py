@@ -8,15 +8,16 @@ from pathlib import Path
 
 import click
 
-from app import server
+from app import server, status_report
 from app.clock import SystemClock
 from app.domain.auth import Tokens
 from app.errors import StartupError, StorageUnavailable
 from app.model import CallerRole, Owner
 from app.settings import Settings, read, with_secret
 from app.simulate.command import simulate_command
-from app.storage import analysts, schema
+from app.storage import analysts, schema, status
 from app.storage.database import Database
+from app.storage.engines.choice import installed_engine
 
 ADMIN_TOKEN_SECONDS = 7 * 86_400
 
@@ -85,6 +86,16 @@ def current(settings: Settings) -> None:
     sys.exit(0 if revision == schema.head() else 1)
 
 
+@db.command("status")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+@click.pass_obj
+def db_status(settings: Settings, as_json: bool) -> None:  # noqa: FBT001
+    """Print what the storage engine is and holds: sizes, compression, rollups, jobs."""
+    with server.database_url(settings) as url:
+        found = asyncio.run(_status(url, settings))
+    click.echo((status_report.as_json if as_json else status_report.as_text)(settings, url, found))
+
+
 @db.command()
 @click.option("--role", "login", required=True, help="Name of the login.")
 @click.option("--org", "org_id", help="The one organisation it sees; without, all of them.")
@@ -147,6 +158,16 @@ async def _make_analyst(url: str, settings: Settings, analyst: analysts.Analyst,
     try:
         await server.wait_for(database, settings, SystemClock())
         await analysts.make(database, analyst, password)
+    finally:
+        await database.close()
+
+
+async def _status(url: str, settings: Settings) -> status.DatabaseStatus:
+    database, clock = Database(url, pool_size=1), SystemClock()
+    try:
+        await server.wait_for(database, settings, clock)
+        revision = await status.revision(database)
+        return await status.read(database, await installed_engine(database), revision, settings.retention, clock.now())
     finally:
         await database.close()
 

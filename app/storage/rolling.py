@@ -6,13 +6,14 @@ a lock on its row until they commit: what they stored is seen when the range is 
 later is noted. Up to `rolled_until` the tables tell the truth, behind it the views read samples.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
 import asyncpg
 
 from app.storage.database import NO_LIMIT
+from app.storage.holdings import Holdings, Part
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -47,13 +48,13 @@ _TAKE: Final = """
     SELECT DISTINCT node_key, bucket FROM taken
 """
 _NODES: Final = "SELECT node_key FROM nodes"
+_ROLLUPS: Final = {
+    "5m": ("node_metrics_5m", "gpu_metrics_5m"),
+    "1h": ("node_metrics_1h", "gpu_metrics_1h", "gpu_metrics_1h_by_node"),
+    "1d": ("node_metrics_1d", "gpu_metrics_1d"),
+}
 _ROLL: Final = {
-    width: [f"SELECT roll_{rollup}($1, $2, $3)" for rollup in rollups]
-    for width, rollups in {
-        "5m": ("node_metrics_5m", "gpu_metrics_5m"),
-        "1h": ("node_metrics_1h", "gpu_metrics_1h", "gpu_metrics_1h_by_node"),
-        "1d": ("node_metrics_1d", "gpu_metrics_1d"),
-    }.items()
+    width: [f"SELECT roll_{rollup}($1, $2, $3)" for rollup in rollups] for width, rollups in _ROLLUPS.items()
 }
 
 Range = tuple[int, datetime, datetime]
@@ -100,6 +101,20 @@ async def is_pending(connection: Connection, start: datetime, end: datetime) -> 
         end,
     )
     return pending
+
+
+async def holdings(connection: Connection, parts: Mapping[str, list[Part]]) -> Holdings:
+    """These parts, up to where each rollup's buckets are all there, and how many notes wait for a pass."""
+    _, until = await connection.fetchrow(_EDGES)  # type: ignore[misc]
+    return Holdings(
+        parts=parts,
+        columnstore=None,
+        rolled_until={
+            rollup: until and floor(until, WIDTHS[width]) for width, rollups in _ROLLUPS.items() for rollup in rollups
+        },
+        touched=await connection.fetchval("SELECT count(*) FROM touched"),
+        jobs=[],
+    )
 
 
 async def _begin(connection: Connection, now: datetime) -> datetime:

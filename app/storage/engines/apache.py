@@ -8,6 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.retention import Retention
 from app.storage import rolling
 from app.storage.engines.base import Connection, Touched
+from app.storage.engines.chunks import chunks
+from app.storage.holdings import Holdings
 
 _OLDEST_CHUNK = """
     SELECT range_start, range_end FROM timescaledb_information.chunks
@@ -40,3 +42,7 @@ class TimescaleApache:
                     if is_rollup or "metrics" not in table or not await rolling.is_pending(connection, start, end):
                         await connection.fetch(_DROP_CHUNKS, hypertable, end)
         return False
+
+    async def holdings(self, connection: Connection) -> Holdings:
+        """Chunks, and what the maintenance loop knows; jobs there are none."""
+        return await rolling.holdings(connection, await chunks(connection))

@@ -8,6 +8,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.retention import Retention
+from app.storage.holdings import Holdings
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Touched = tuple[int, datetime]
@@ -32,4 +33,8 @@ class StorageEngine(Protocol):
 
         Only one process does it at a time. Returns whether there is more to do at once.
         """
+        ...
+
+    async def holdings(self, connection: Connection) -> Holdings:
+        """What the database's catalog says of samples, rollups and jobs; no sample is read for it."""
         ...

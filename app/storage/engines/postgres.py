@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.retention import Retention
 from app.storage import rolling
 from app.storage.engines.base import Connection, Touched
+from app.storage.holdings import Holdings, by_table
 
 MADE_AHEAD = timedelta(days=2)
 
@@ -23,6 +24,14 @@ _PARTITIONS = """
     FROM pg_inherits
     JOIN pg_class parent ON parent.oid = inhparent JOIN pg_class child ON child.oid = inhrelid
     WHERE parent.relnamespace = 'aiwm'::regnamespace AND parent.relkind = 'p'
+"""
+_SIZES = """
+    SELECT parent.relname AS name, child.oid::regclass::text AS relation, false AS in_columns, bytes, bytes AS row_bytes
+    FROM pg_inherits
+    JOIN pg_class parent ON parent.oid = inhparent JOIN pg_class child ON child.oid = inhrelid
+    CROSS JOIN LATERAL coalesce(pg_total_relation_size(child.oid), 0) AS bytes
+    WHERE parent.relnamespace = 'aiwm'::regnamespace AND parent.relkind = 'p'
+    ORDER BY right(child.relname, 8)
 """
 # Locks out whoever uses the parent: for a moment, or not at all.
 _DROP = "SELECT set_config('lock_timeout', '1s', true), drop_partition($1)"
@@ -63,6 +72,10 @@ class Postgres:
                 continue
             await _drop(connection, partition)
         return False
+
+    async def holdings(self, connection: Connection) -> Holdings:
+        """Partitions, and what the maintenance loop knows; jobs there are none."""
+        return await rolling.holdings(connection, by_table(await connection.fetch(_SIZES)))
 
 
 async def _drop(connection: Connection, partition: str) -> None:

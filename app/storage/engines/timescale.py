@@ -16,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.retention import Retention
 from app.storage.database import NO_LIMIT
 from app.storage.engines.base import Connection, Touched
+from app.storage.engines.chunks import HELD, chunks
+from app.storage.holdings import Columnstore, Holdings, Job
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -94,6 +96,28 @@ _HOLD: Final = f"""
     WHERE hypertable_schema = 'aiwm' AND proc_name = '{RETENTION}' AND scheduled IS DISTINCT FROM are_recent
 """
 
+_COMPRESSED: Final = f"""
+    WITH {HELD} SELECT name, coalesce(sum(before_compression_total_bytes), 0)::bigint AS before,
+                       coalesce(sum(after_compression_total_bytes), 0)::bigint AS after
+    FROM held LEFT JOIN LATERAL hypertable_columnstore_stats(hypertable) ON true GROUP BY name
+"""
+# The watermark of an aggregate without rows is older than any calendar of Python's.
+_ROLLED_UNTIL: Final = """
+    SELECT user_view_name AS name, CASE WHEN until > '1970-01-01' THEN until END AS until
+    FROM _timescaledb_catalog.continuous_agg
+    CROSS JOIN LATERAL _timescaledb_functions.to_timestamp(
+        _timescaledb_functions.cagg_watermark(mat_hypertable_id)) AS until
+    WHERE user_view_schema = 'aiwm'
+"""
+_NEXT_JOBS: Final = f"""
+    SELECT CASE proc_name WHEN '{REFRESH}' THEN 'refresh' WHEN '{COLUMNSTORE}' THEN 'compress' ELSE 'drop' END AS what,
+           jobs.hypertable_name AS table_name, scheduled, nullif(job_stats.next_start, '-infinity') AS next_start,
+           nullif(last_successful_finish, '-infinity') AS last_success, coalesce(total_failures, 0) AS failures
+    FROM timescaledb_information.jobs LEFT JOIN timescaledb_information.job_stats USING (job_id)
+    WHERE jobs.hypertable_schema = 'aiwm' AND proc_name IN ('{REFRESH}', '{COLUMNSTORE}', '{RETENTION}')
+    ORDER BY scheduled DESC, next_start, job_id
+"""
+
 _log = logging.getLogger(__name__)
 
 
@@ -132,6 +156,17 @@ class Timescale:
                 REFRESHED_WITHIN,
             )
         return False
+
+    async def holdings(self, connection: Connection) -> Holdings:
+        """Chunks in rows and in columns, the watermarks of aggregates, and policies."""
+        compressed = await connection.fetch(_COMPRESSED)
+        return Holdings(
+            parts=await chunks(connection),
+            columnstore={name: Columnstore(before, after) for name, before, after in compressed},
+            rolled_until=dict(await connection.fetch(_ROLLED_UNTIL)),  # type: ignore[arg-type]
+            touched=None,
+            jobs=[Job(*row) for row in await connection.fetch(_NEXT_JOBS)],
+        )
 
 
 def policies(retention: Retention) -> Iterator[Policy]:
