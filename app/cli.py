@@ -71,7 +71,7 @@ def db() -> None:
 @click.pass_obj
 def upgrade(settings: Settings) -> None:
     """Bring the schema up to this program's revision."""
-    with server.database_url(settings) as url:
+    with server.visited_url(settings) as url:
         asyncio.run(_with_database(url, settings, upgrade=True))
     click.echo(f"The schema is at revision {schema.head()}.")
 
@@ -80,7 +80,7 @@ def upgrade(settings: Settings) -> None:
 @click.pass_obj
 def current(settings: Settings) -> None:
     """Print the revision of the schema; exit 1 where it is not this program's."""
-    with server.database_url(settings) as url:
+    with server.visited_url(settings) as url:
         revision = asyncio.run(_with_database(url, settings, upgrade=False))
     click.echo(revision or "none")
     sys.exit(0 if revision == schema.head() else 1)
@@ -91,7 +91,7 @@ def current(settings: Settings) -> None:
 @click.pass_obj
 def db_status(settings: Settings, as_json: bool) -> None:  # noqa: FBT001
     """Print what the storage engine is and holds: sizes, compression, rollups, jobs."""
-    with server.database_url(settings) as url:
+    with server.visited_url(settings) as url:
         found = asyncio.run(_status(url, settings))
     click.echo((status_report.as_json if as_json else status_report.as_text)(settings, url, found))
 
@@ -104,7 +104,7 @@ def db_status(settings: Settings, as_json: bool) -> None:  # noqa: FBT001
 def analyst(settings: Settings, login: str, org_id: str | None, password_file: Path | None) -> None:
     """Make a read-only login for SQL, or give it a new password."""
     password = analysts.read_password(password_file) if password_file else analysts.new_password()
-    with server.database_url(settings) as url:
+    with server.visited_url(settings) as url:
         asyncio.run(_make_analyst(url, settings, analysts.Analyst(login, org_id), password))
     click.echo(f"The login {login} sees {'organisation ' + org_id if org_id else 'every organisation'}.", err=True)
     if password_file is None:

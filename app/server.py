@@ -20,7 +20,7 @@ from litestar import Litestar
 
 from app.asgi import service
 from app.clock import Clock, SystemClock
-from app.embedded import embedded_postgres
+from app.embedded import embedded_postgres, visited_postgres
 from app.errors import StartupError, StorageUnavailable
 from app.protocol.messages import MAX_FRAME_BYTES
 from app.settings import Settings
@@ -54,6 +54,16 @@ def database_url(settings: Settings) -> Iterator[str]:
         yield settings.database_url
     else:
         with embedded_postgres(settings.data_dir) as url:
+            yield url
+
+
+@contextmanager
+def visited_url(settings: Settings) -> Iterator[str]:
+    """The same for a command that ends soon, also while a service runs on the embedded database."""
+    if settings.database_url is not None:
+        yield settings.database_url
+    else:
+        with visited_postgres(settings.data_dir) as url:
             yield url
 
 

@@ -14,18 +14,20 @@ socket-dir         where the socket is instead, if the path above is too long fo
 =================  =====================================================================
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.embedded.cluster import check_owner, ensure_cluster
-from app.embedded.lock import hold
+from app.embedded.cluster import check_owner, cluster_of, ensure_cluster
+from app.embedded.lock import LOCK, hold, try_lock
+from app.embedded.postmaster import find_running
 from app.embedded.programs import find_programs
-from app.embedded.server import Server
+from app.embedded.server import Server, url_at
 from app.embedded.signals import unwind_when_terminated
 from app.errors import StartupError
 
-__all__ = ["embedded_postgres"]
+__all__ = ["embedded_postgres", "visited_postgres"]
 
 
 @contextmanager
@@ -59,6 +61,30 @@ def embedded_postgres(data_dir: Path) -> Iterator[str]:
             # A second Ctrl-C can land between the first one's `finally` and the moment from which stop()
             # holds signals back. It then ends up here, or, if it hits contextlib's own code, in atexit.
             server.stop()
+
+
+@contextmanager
+def visited_postgres(data_dir: Path) -> Iterator[str]:
+    """The same for a short visit: beside the service that has the server running, or by a server of one's own."""
+    url = _of_another(data_dir.resolve())
+    if url is not None:
+        yield url
+    else:
+        with embedded_postgres(data_dir) as url:
+            yield url
+
+
+def _of_another(data_dir: Path) -> str | None:
+    """The address of the server that another process owns and runs on this directory."""
+    file = data_dir / LOCK
+    running = find_running(cluster_of(data_dir))
+    if running is None or not running.is_ready or not file.exists():
+        return None
+    lock = try_lock(file)
+    if lock is not None:  # nobody owns it: what a killed service left running is taken over
+        os.close(lock)
+        return None
+    return url_at(running.socket_folder)
 
 
 @contextmanager

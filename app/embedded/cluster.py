@@ -16,7 +16,7 @@ _SWEEP_SECONDS = 5
 
 def check_owner(data_dir: Path) -> None:
     """Refuse another user's cluster before a file of ours is put beside it, which they could not open."""
-    cluster = _cluster(data_dir)
+    cluster = cluster_of(data_dir)
     if cluster.exists() and cluster.stat().st_uid != os.geteuid():
         raise StartupError(
             f"The database in {data_dir} belongs to {_name(cluster.stat().st_uid)}, not to {_name(os.geteuid())}: "
@@ -30,7 +30,7 @@ def ensure_cluster(programs: Programs, data_dir: Path) -> Path:
     It has one superuser, `aiwm`, and the database `aiwm`: UTF-8, code point order, Unicode-aware
     upper and lower case, the same on every machine. Raises StartupError, OSError.
     """
-    cluster = _cluster(data_dir)
+    cluster = cluster_of(data_dir)
     _sweep(data_dir)
     if not cluster.exists():
         # A kill in the middle leaves a draft, never half a cluster: the rename is the last step.
@@ -87,7 +87,8 @@ def _flush(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _cluster(data_dir: Path) -> Path:
+def cluster_of(data_dir: Path) -> Path:
+    """Where the cluster is, or will be."""
     return data_dir / "postgres"
 
 

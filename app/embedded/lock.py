@@ -34,6 +34,8 @@ os.register_at_fork(after_in_child=_forget_in_child)
 # A start that is killed between fork and exec leaves the lock with its newborn child, until that has become postgres.
 _NEWBORN_SECONDS = 1
 
+LOCK = "aiwm.lock"
+
 
 @contextmanager
 def hold(data_dir: Path) -> Iterator[None]:
@@ -81,7 +83,7 @@ def try_lock(file: Path) -> int | None:
 
 
 def _lock_or_refuse(data_dir: Path) -> int:
-    file = data_dir / "aiwm.lock"
+    file = data_dir / LOCK
     locks: list[int] = []
 
     def locked() -> bool:

@@ -15,6 +15,11 @@ class PidFile:
     status: str
     """`starting`, `ready`, `stopping`, or empty while the server has not got that far."""
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes connections."""
+        return self.status == "ready"
+
 
 def read_pid_file(cluster: Path) -> PidFile | None:
     """The file's content; None if there is none, or only its beginning so far."""

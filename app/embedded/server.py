@@ -51,6 +51,11 @@ _LONGEST_LOG = 1024 * 1024
 _log = logging.getLogger(__name__)
 
 
+def url_at(socket_folder: Path | None) -> str:
+    """The address of a server whose socket is there. The port is in it because PGPORT would otherwise change it."""
+    return f"postgresql://aiwm@/aiwm?host={quote(str(socket_folder))}&port={PORT}"
+
+
 class Server:
     """One cluster's postmaster. Belongs to whoever holds the data directory, who stops it before letting go."""
 
@@ -66,8 +71,8 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where the server is, once started. The port is there because PGPORT would otherwise change it."""
-        return f"postgresql://aiwm@/aiwm?host={quote(str(self._socket_folder))}&port={PORT}"
+        """Where the server is, once started."""
+        return url_at(self._socket_folder)
 
     def start(self) -> None:
         """Take over the server that runs on this cluster, or start one; either way it then takes connections.
@@ -176,7 +181,7 @@ class Server:
 
     def _says_ready(self) -> bool:
         found = read_pid_file(self._cluster)
-        return found is not None and found.pid == self._pid and found.status == "ready"
+        return found is not None and found.pid == self._pid and found.is_ready
 
     def _connects(self) -> bool:
         if self._socket_folder is None:

@@ -21,7 +21,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.embedded import embedded_postgres
+from app.embedded import embedded_postgres, visited_postgres
 from app.embedded.poll import poll_until
 from app.embedded.postmaster import find_running
 from app.embedded.programs import find_programs
@@ -518,3 +518,16 @@ def test_root_that_cannot_step_down_is_told_what_to_do(data_dir: Path, start: Ca
     assert "run as an ordinary user, or set AIWM_DATABASE_URL" in sentence
     assert owner.ended() == 1
     assert not data_dir.exists()
+
+
+def test_a_visitor_uses_the_server_that_runs_and_leaves_it_running(tmp_path: Path) -> None:
+    """Without an owner it runs one of its own for as long as it stays."""
+    with embedded_postgres(tmp_path) as url:
+        with visited_postgres(tmp_path) as visited:
+            assert visited == url
+        running = find_running(tmp_path / "postgres")
+        assert running is not None
+    assert find_running(tmp_path / "postgres") is None
+    with visited_postgres(tmp_path) as visited:
+        assert find_running(tmp_path / "postgres") is not None
+    assert find_running(tmp_path / "postgres") is None
