@@ -107,6 +107,22 @@ class Store:
                 assert found.keys() == expected.keys()
                 for key, values in expected.items():
                     assert {name: found[key][name] for name in values} == values
+        await self.check_by_node()
+
+    async def check_by_node(self) -> None:
+        """The hours of a node's GPUs together say what their samples say."""
+        apart = computed(self.measured, GPU_METRIC_FIELDS, "1h", of_gpus=True)
+        expected: dict[Any, dict[str, Any]] = {}
+        for node, time in {(node, time) for node, _, time in apart}:
+            rows = [row for key, row in apart.items() if (key[0], key[2]) == (node, time)]
+            expected[node, None, time] = {"samples": sum(row["samples"] for row in rows)}
+            for field in GPU_METRIC_FIELDS:
+                expected[node, None, time] |= together(field.column, rows)
+        nodes = {node for node, _, _ in self.measured}
+        found = {key: row for key, row in (await self.rollup("gpu_metrics_1h_by_node")).items() if key[0] in nodes}
+        assert found.keys() == expected.keys()
+        for key, values in expected.items():
+            assert {name: found[key][name] for name in values} == pytest.approx(values), key
 
     async def is_rolled_up(self) -> bool:
         """Whether nothing waits to be rolled up."""
@@ -144,6 +160,17 @@ def computed(measured: Measured, fields: tuple[Field, ...], width: str, *, of_gp
                 row[f"{name}_hist"] = histogram(field, [values[place] for _, values in found], totals)
         rows[key] = row
     return rows
+
+
+def together(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the rows of several GPUs say of one field as one row; what none of them tells is None."""
+    known = [row for row in rows if row[f"{name}_count"]]
+    found: dict[str, Any] = {f"{name}_count": sum(row[f"{name}_count"] for row in known)}
+    found[f"{name}_sum"] = sum(row[f"{name}_sum"] for row in known) if known else None
+    found[f"{name}_min"] = min((row[f"{name}_min"] for row in known), default=None)
+    found[f"{name}_max"] = max((row[f"{name}_max"] for row in known), default=None)
+    found[f"{name}_avg_sum"] = sum(row[f"{name}_sum"] / row[f"{name}_count"] for row in known) if known else None
+    return found
 
 
 def histogram(field: Field, values: list[int | None], totals: list[int | None]) -> list[int] | None:

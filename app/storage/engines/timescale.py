@@ -87,11 +87,12 @@ _ADD: Final = {
 _REFRESH_ALL: Final = "CALL refresh_continuous_aggregate($1::text::regclass, NULL, $2::timestamptz)"
 _HOLD: Final = f"""
     WITH refreshes AS (
-        SELECT bool_and(coalesce(last_successful_finish > now() - $1::interval, false)) AS are_recent
+        SELECT bool_and(coalesce(last_successful_finish > now() - $1::interval, false)) AS are_recent,
+               bool_and(coalesce(total_runs > 0, false)) AS have_run
         FROM timescaledb_information.jobs LEFT JOIN timescaledb_information.job_stats USING (job_id)
         WHERE jobs.hypertable_schema = 'aiwm' AND proc_name = '{REFRESH}'
     )
-    SELECT job_id, are_recent, alter_job(job_id, scheduled => are_recent) IS NOT NULL
+    SELECT job_id, are_recent, have_run, alter_job(job_id, scheduled => are_recent) IS NOT NULL
     FROM timescaledb_information.jobs, refreshes
     WHERE hypertable_schema = 'aiwm' AND proc_name = '{RETENTION}' AND scheduled IS DISTINCT FROM are_recent
 """
@@ -149,7 +150,7 @@ class Timescale:
             if job["kind"] == RETENTION and retention.by_table.get(job["table_name"]) is None:
                 await connection.execute("SELECT delete_job($1)", job["job_id"])
         held = await connection.fetch(_HOLD, REFRESHED_WITHIN)
-        if held and not held[0]["are_recent"]:
+        if held and held[0]["have_run"] and not held[0]["are_recent"]:
             _log.warning(
                 "Nothing is dropped for now: not every continuous aggregate was refreshed in the last %s. "
                 "See timescaledb_information.job_stats, and whether background workers run.",
