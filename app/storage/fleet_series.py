@@ -220,17 +220,23 @@ def _series_key(table: Table) -> list[ColumnElement[Any]]:
 
 
 def _filters(scope: Scope) -> list[Filter]:
-    if not scope.by_node:
-        return []
-    return [lambda table: table.c.node_key == any_(bindparam("node_keys", type_=ARRAY(Integer)))]
+    return [_of_named_nodes] if scope.by_node else []
+
+
+def _of_named_nodes(table: Table) -> ColumnElement[Any]:
+    return table.c.node_key == any_(bindparam("node_keys", type_=ARRAY(Integer)))
 
 
 def _members(scope: Scope) -> Subquery | None:
     """Whose rows count, and in which group they do; None where all do and the rows tell their group."""
-    if scope.group_by in (GroupBy.NONE, GroupBy.NODE) and not scope.of_org:
+    is_narrowed = scope.of_org and not scope.by_node
+    if scope.group_by in (GroupBy.NONE, GroupBy.NODE) and not is_narrowed:
         return None
     members = _with_key(scope.group_by)
-    if scope.of_org:
+    if scope.by_node:
+        # How many there are the planner sees in the array; of an org it may only guess, and loop over all rows for each.
+        members = members.where(_of_named_nodes(_nodes))
+    elif scope.of_org:
         members = members.where(_nodes.c.org_id == bindparam("org_id"))
     return members.subquery("members")
 

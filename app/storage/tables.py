@@ -132,6 +132,7 @@ nodes = Table(
     # Narrow, so that counting an org's nodes, or all, reads little.
     Index("nodes_org_id_idx", "org_id", postgresql_where=text("deleted_at IS NULL")),
     Index("nodes_name_id_idx", "name", "id", postgresql_where=text("deleted_at IS NULL")),
+    Index("nodes_org_id_node_key_idx", "org_id", "node_key"),
 )
 
 gateways = Table(

@@ -321,6 +321,8 @@ END $$;
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    # Of all nodes: history is asked for deleted ones too.
+    op.execute("CREATE INDEX nodes_org_id_node_key_idx ON nodes (org_id, node_key)")
     _execute(BINDING)
     _execute(HISTOGRAM)
     for name, query in VIEWS.items():
@@ -340,6 +342,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """The group stays: its logins may be another database's, and only their owner knows."""
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute("DROP INDEX nodes_org_id_node_key_idx")
     for table in FIELDS:
         for width in WIDTHS:
             op.execute(f"DROP VIEW history.{table}_{width}")
