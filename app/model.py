@@ -22,7 +22,7 @@ class NodeStatus(StrEnum):
 
 
 class EventKind(StrEnum):
-    """What can happen to a node. The database itself writes `status` and `taken_over`."""
+    """What can happen to a node. The database itself writes `status`, `taken_over` and `clock_skew`."""
 
     CREATED = "created"
     CHANGED = "changed"
@@ -35,6 +35,7 @@ class EventKind(StrEnum):
     GPU_VANISHED = "gpu_vanished"
     STATUS = "status"
     TAKEN_OVER = "taken_over"
+    CLOCK_SKEW = "clock_skew"
 
 
 class NodeRole(StrEnum):
@@ -199,6 +200,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     uptime_seconds: int | None
     cpu_usage: float | None
     ram_usage: float | None
+    clock_skew_ms: int | None
     gpus: tuple[GpuDevice, ...] | None
     registered_at: datetime | None
     disabled: bool

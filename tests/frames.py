@@ -52,7 +52,7 @@ def heartbeat(timestamp: str = "2026-11-23T12:00:30.000Z", **extra: Any) -> dict
     } | extra
 
 
-def metrics(timestamp: str = "2026-11-23T12:01:00.000Z", **extra: Any) -> dict[str, Any]:
+def metrics(timestamp: str = "2026-11-23T12:00:30.000Z", **extra: Any) -> dict[str, Any]:
     """TELEMETRY_METRICS."""
     return {
         "type": "TELEMETRY_METRICS",

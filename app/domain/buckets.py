@@ -70,7 +70,8 @@ class Buckets(msgspec.Struct, frozen=True):
         found = [midnight.astimezone(UTC)]
         while found[-1] < time_range.end:
             midnight = _midnight(midnight + 1.5 * _DAY, self.zone)
-            found.append(midnight.astimezone(UTC))
+            if (moment := midnight.astimezone(UTC)) > found[-1]:  # a zone that crossed the date line skipped a day
+                found.append(moment)
         return found
 
 

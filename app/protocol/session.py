@@ -26,10 +26,11 @@ from app.errors import (
     UnknownType,
 )
 from app.model import Hardware, Sample, SampleKind
-from app.protocol import messages, replies
+from app.protocol import messages, replies, skew
 from app.protocol.messages import NodeRegister
 from app.protocol.replies import ControllerInfo
 from app.protocol.samples import hardware_of, sample_of
+from app.protocol.skew import Skew
 
 AUTHENTICATION_SECONDS: Final = 10.0
 MALFORMED_LIMIT: Final = 20
@@ -73,7 +74,7 @@ class Telemetry(msgspec.Struct, frozen=True, gc=False):
     """Store this sample and tell the worker what came of it, if it asked or if it failed.
 
     `sample` is None for a frame whose sample was rejected and answered already: a heartbeat still is
-    a sign of life.
+    a sign of life. `skew_ms` is by how much the worker's clock is behind, None while that is not known.
     """
 
     kind: SampleKind
@@ -81,6 +82,7 @@ class Telemetry(msgspec.Struct, frozen=True, gc=False):
     message_id: str
     wants_ack: bool
     warnings: tuple[str, ...]
+    skew_ms: int | None = None
 
 
 Event = Authenticate | Register | Telemetry
@@ -110,13 +112,14 @@ class _Phase(Enum):
 class Session:
     """The protocol's side of one connection. Owned by the endpoint that feeds it; holds no resources."""
 
-    __slots__ = ("_clock", "_controller", "_malformed", "_phase", "is_registered", "node_id")
+    __slots__ = ("_clock", "_controller", "_malformed", "_phase", "_skew", "is_registered", "node_id")
 
     def __init__(self, controller: Controller, clock: Clock) -> None:
         self._controller = controller
         self._clock = clock
         self._phase = _Phase.AUTHENTICATING
         self._malformed = 0
+        self._skew = Skew()
         self.node_id = ""
         self.is_registered = False
 
@@ -169,9 +172,12 @@ class Session:
         return replies.register_ack(self.node_id, at, self._controller.info, warnings, self._clock.now())
 
     def _understood(self, message: messages.WorkerMessage) -> Step:
+        now = self._clock.now()
+        skew_ms = self._skew.heard(message.timestamp, now)
         if isinstance(message, NodeRegister):
-            return Step(event=Register(*hardware_of(message.data)))
-        return self._telemetry(message)
+            hardware, warnings = hardware_of(message.data)
+            return Step(event=Register(hardware, warnings + skew.warning(skew_ms)))
+        return self._telemetry(message, now, skew_ms)
 
     def _malformed_frame(self, message_id: str | None, error: AiwmError) -> Step:
         self._malformed += 1
@@ -181,18 +187,19 @@ class Session:
         reason = f"{MALFORMED_LIMIT} frames in a row were not understood"
         return Step(reply=reply, close=Close(CloseCode.POLICY_VIOLATION, reason))
 
-    def _telemetry(self, message: messages.Heartbeat | messages.Metrics) -> Step:
-        now = self._clock.now()
+    def _telemetry(self, message: messages.Heartbeat | messages.Metrics, now: datetime, skew_ms: int | None) -> Step:
         if not self.is_registered:
             return Step(reply=replies.error_frame(message.message_id, RegistrationFailed(), now))
         sample, warnings = sample_of(message)
         rejection = self._rejection(sample, now)
         if rejection is None:
-            return Step(event=Telemetry(sample.kind, sample, message.message_id, bool(message.ack), warnings))
+            warnings += skew.warning(skew_ms)
+            event = Telemetry(sample.kind, sample, message.message_id, bool(message.ack), warnings, skew_ms)
+            return Step(event=event)
         answer = replies.telemetry_rejected if message.ack else replies.error_frame
         return Step(
             reply=answer(message.message_id, rejection, now),
-            event=Telemetry(sample.kind, None, message.message_id, wants_ack=False, warnings=()),
+            event=Telemetry(sample.kind, None, message.message_id, wants_ack=False, warnings=(), skew_ms=skew_ms),
         )
 
     def _rejection(self, sample: Sample, now: datetime) -> AiwmError | None:

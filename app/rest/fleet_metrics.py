@@ -46,6 +46,12 @@ _NODE: Final[list[tuple[Family, Callable[[PresentNode], float | None]]]] = [
         lambda node: _seconds(node.last_metrics_at),
     ),
     (Family("aiwm_node_uptime_seconds", "Time since the machine started."), lambda node: node.uptime_seconds),
+    (
+        Family(
+            "aiwm_node_clock_skew_seconds", "By how much the worker's clock is behind the server's; negative: ahead."
+        ),
+        lambda node: None if node.clock_skew_ms is None else node.clock_skew_ms / 1000,
+    ),
     (Family("aiwm_node_cpu_cores", "Number of CPU cores."), lambda node: node.cpu_cores),
     (Family("aiwm_node_cpu_usage_ratio", "CPU in use, 0 to 1."), lambda node: _ratio(node.cpu_usage)),
     (Family("aiwm_node_memory_usage_ratio", "Memory in use, 0 to 1."), lambda node: _ratio(node.ram_usage)),

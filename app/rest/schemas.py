@@ -80,6 +80,9 @@ class NodeAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     uptime_seconds: int | UnsetType = UNSET
     cpu_usage: float | UnsetType = UNSET
     ram_usage: float | UnsetType = UNSET
+    clock_skew_ms: (
+        Annotated[int, Meta(description="By how much the worker's clock is behind; negative: ahead")] | UnsetType
+    ) = UNSET
     token_metadata: TokenMetadata | UnsetType = UNSET
     last_seen_at: Timestamp | UnsetType = UNSET
     last_metrics_at: Timestamp | UnsetType = UNSET

@@ -87,6 +87,7 @@ class PresentNode(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     last_heartbeat: datetime | None
     last_metrics_at: datetime | None
     uptime_seconds: int | None
+    clock_skew_ms: int | None
     cpu_cores: int | None
     cpu_usage: float | None
     ram_usage: float | None
@@ -151,7 +152,7 @@ async def present_nodes(connection: AsyncConnection, org_id: str | None, silent_
         SELECT n.id, n.name, n.org_id, s.status, s.gateway_id IS NOT NULL AS websocket_connected,
                nullif(s.last_heartbeat, n.created_at) AS last_heartbeat, s.last_metrics_at,
                n.cpu_cores, n.ram_total, n.disk_total,
-               m.uptime_seconds, m.cpu_usage, m.ram_usage, m.ram_free
+               m.uptime_seconds, s.clock_skew_ms, m.cpu_usage, m.ram_usage, m.ram_free
         FROM nodes n JOIN node_state s USING (node_key) {_MEASURED}
         WHERE {_visible(org_id)} ORDER BY n.node_key
     """
@@ -166,6 +167,7 @@ async def present_nodes(connection: AsyncConnection, org_id: str | None, silent_
             last_heartbeat=row.last_heartbeat,
             last_metrics_at=row.last_metrics_at,
             uptime_seconds=row.uptime_seconds,
+            clock_skew_ms=row.clock_skew_ms,
             cpu_cores=row.cpu_cores,
             cpu_usage=_units(row.cpu_usage, PERCENT),
             ram_usage=_units(row.ram_usage, PERCENT),

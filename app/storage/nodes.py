@@ -38,7 +38,7 @@ _OF_STATE: Final = [
     _state.c[name]
     for name in (
         *("status", "status_reason", "last_heartbeat", "last_seen_at", "last_metrics_at", "token_last_used"),
-        *("cpu_usage", "ram_usage", "uptime_seconds", "ram_free"),
+        *("cpu_usage", "ram_usage", "uptime_seconds", "ram_free", "clock_skew_ms"),
         *("gpu_utilization", "gpu_temperature", "gpu_memory_free"),
     )
 ]

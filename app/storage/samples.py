@@ -29,7 +29,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     """A telemetry frame on its way in.
 
     `gpus` are the numbers of the sample's GPUs, in its order. `sample` is None for a sign of life
-    whose sample was rejected.
+    whose sample was rejected. `skew_ms` is by how much the worker's clock is behind.
     """
 
     node_key: int
@@ -38,6 +38,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     kind: SampleKind
     sample: Sample | None
     gpus: tuple[int, ...]
+    skew_ms: int | None = None
 
 
 class Outcome(StrEnum):
@@ -165,15 +166,17 @@ _UPDATE_STATES: Final = f"""
             THEN coalesce(c.gpu_power_usage::integer[], s.gpu_power_usage) ELSE s.gpu_power_usage END,
         gpu_time = greatest(s.gpu_time, c.gpu_time),
         gpu_utilization = CASE WHEN {_NEW_GPUS} THEN c.gpu_utilization::smallint[] ELSE s.gpu_utilization END,
-        gpu_temperature = CASE WHEN {_NEW_GPUS} THEN c.gpu_temperature::smallint[] ELSE s.gpu_temperature END
+        gpu_temperature = CASE WHEN {_NEW_GPUS} THEN c.gpu_temperature::smallint[] ELSE s.gpu_temperature END,
+        clock_skew_ms = CASE WHEN s.epoch = c.epoch
+            THEN coalesce(c.clock_skew_ms, s.clock_skew_ms) ELSE s.clock_skew_ms END
     FROM unnest(
         $1::integer[], $2::integer[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[],
         $6::timestamptz[], $7::timestamptz[], $8::timestamptz[],
         $9::smallint[], $10::smallint[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[],
-        $16::text[]
+        $16::text[], $17::bigint[]
     ) AS c (node_key, epoch, seen_at, heard_at, metrics_at, heartbeat_time, metrics_time, gpu_time,
             cpu_usage, ram_usage, uptime_seconds, ram_free, gpu_utilization, gpu_temperature, gpu_memory_free,
-            gpu_power_usage)
+            gpu_power_usage, clock_skew_ms)
     WHERE s.node_key = c.node_key
 """
 
@@ -189,7 +192,7 @@ async def _update_states(connection: "asyncpg.Connection[asyncpg.Record]", batch
 class _News:
     """What a batch tells about one node: its newest heartbeat, its newest metrics, when it was heard."""
 
-    __slots__ = ("epoch", "heard_at", "heartbeat", "metrics", "metrics_at", "seen_at")
+    __slots__ = ("epoch", "heard_at", "heartbeat", "metrics", "metrics_at", "seen_at", "skew_ms")
 
     def __init__(self) -> None:
         self.epoch = -1
@@ -198,10 +201,13 @@ class _News:
         self.metrics_at: datetime | None = None
         self.heartbeat: Arrival | None = None
         self.metrics: Arrival | None = None
+        self.skew_ms: int | None = None
 
     def add(self, arrival: Arrival) -> None:
         self.epoch = max(self.epoch, arrival.epoch)
         self.seen_at = arrival.received_at
+        if arrival.skew_ms is not None:
+            self.skew_ms = arrival.skew_ms
         if arrival.kind is SampleKind.HEARTBEAT:
             self.heard_at = arrival.received_at
             self.heartbeat = _newer(self.heartbeat, arrival)
@@ -231,6 +237,7 @@ class _News:
             _gpu_values(gpus, "temperature"),
             _gpu_values(gpu_metrics, "memory_free"),
             _gpu_values(gpu_metrics, "power_usage"),
+            self.skew_ms,
         )
 
 

@@ -180,6 +180,7 @@ node_state = Table(
     Column("gpu_temperature", ARRAY(SmallInteger)),
     Column("gpu_memory_free", ARRAY(Integer)),
     Column("gpu_power_usage", ARRAY(Integer)),
+    Column("clock_skew_ms", BigInteger),
     postgresql_with={"fillfactor": "50"},
 )
 

@@ -146,7 +146,7 @@ class _Conversation:
         received_at = self._gateway.clock.now()
         sample = event.sample
         gpus = await self._gateway.registry.number_gpus(member, sample) if sample is not None else ()
-        arrival = Arrival(member.node_key, member.epoch, received_at, event.kind, sample, gpus)
+        arrival = Arrival(member.node_key, member.epoch, received_at, event.kind, sample, gpus, event.skew_ms)
         await self._gateway.ingest.put(arrival, size, self._receipt(event))
 
     def _receipt(self, event: Telemetry) -> Receipt:

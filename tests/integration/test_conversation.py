@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -286,3 +287,23 @@ async def test_a_goodbye_during_an_outage_is_recorded_afterwards(gateway: Gatewa
     fickle.is_away = False
     gateway.clock.advance(1)
     await eventually(lambda: gateway.status(node_id), ("offline", False))
+
+
+async def test_a_clock_that_is_off_is_measured_shown_and_told(gateway: Gateway) -> None:
+    """An event when it goes over 30 s, a warning with each acknowledgement, and the present skew by API."""
+    node_id = await gateway.create_node()
+    async with gateway.worker(await gateway.make_token(node_id)) as worker:
+        await worker.receive()
+        await worker.send(json.dumps(register()))
+        await worker.receive()
+        for seconds, warns in ((-2, False), (-45, True), (-50, True), (-1, True)):
+            sent = gateway.clock.now() - timedelta(seconds=seconds)
+            await worker.send(json.dumps(heartbeat(timestamp(sent), ack=True)))
+            data = (await worker.receive())["data"]
+            assert data["status"] == "stored"
+            assert any("ahead of the server's" in each for each in data.get("warnings", ())) is warns
+    assert (await gateway.node(node_id))["clockSkewMs"] == -50_000
+    answer = await gateway.http.get(
+        f"/nodes/{node_id}/events?kind=clock_skew&from=2026-01-01T00:00Z&to=2027-01-01T00:00Z"
+    )
+    assert [event["detail"] for event in answer.json()["events"]] == [{"clockSkewMs": -45_000}]

@@ -77,7 +77,7 @@ async def test_the_error_body_is_the_contracts(description: dict[str, Any]) -> N
 
 
 async def test_the_node_is_the_documents(description: dict[str, Any]) -> None:
-    """Every field of its schema but `deletedAt`, which nobody can see."""
+    """Every field of its schema but `deletedAt`, which nobody can see; and the contract's `clockSkewMs`."""
     properties = description["components"]["schemas"]["NodeAnswer"]["properties"]
     document = """_id name role status isLocal vpnIp websocketConnected lastHeartbeat gpuDevices cpuCores cpuModel
         ramTotal ramFree diskTotal hostname ipAddress publicIpAddress os daemonVersion containerRuntime uptimeSeconds
