@@ -82,7 +82,7 @@ async def test_the_node_is_the_documents(description: dict[str, Any]) -> None:
     document = """_id name role status isLocal vpnIp websocketConnected lastHeartbeat gpuDevices cpuCores cpuModel
         ramTotal ramFree diskTotal hostname ipAddress publicIpAddress os daemonVersion containerRuntime uptimeSeconds
         cpuUsage ramUsage tokenMetadata lastSeenAt lastMetricsAt owner createdBy updatedBy metadata createdAt updatedAt
-        statusReason"""
+        statusReason clockSkewMs"""
     assert set(properties) == set(document.split())
     assert properties["lastHeartbeat"]["format"] == "date-time"
 
