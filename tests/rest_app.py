@@ -17,6 +17,7 @@ from app.errors import AiwmError
 from app.model import CallerRole, GpuDevice, Hardware, Owner
 from app.settings import Settings
 from app.storage import connections
+from app.storage.connections import Admission
 from app.storage.database import Database
 from app.ws.endpoint import Gateway
 
@@ -98,7 +99,7 @@ async def register(database: Database, node_id: str, *gpus: GpuDevice, now: date
         hostname="gpu-server-01", os="Ubuntu 22.04 LTS", cpu_cores=32, ram_total=256, gpus=gpus, uptime_seconds=3600
     )
     async with database.transaction() as connection:
-        claim = await connections.claim(connection, node_id, 0, 1, now)
+        (claim,) = await connections.claim(connection, [Admission(node_id, 0)], 1, now)
         assert claim is not None
         assert claim.epoch is not None
         await connections.register(connection, claim.node_key, claim.epoch, hardware, now)

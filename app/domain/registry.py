@@ -7,23 +7,28 @@ ends of the wires, so that a loser can be hung up on.
 import asyncio
 import logging
 from datetime import datetime
+from operator import attrgetter
 from typing import Final, Protocol
 
 import msgspec
 
 from app.clock import Clock
 from app.domain.auth import NodeClaims
+from app.domain.batches import Batches
 from app.errors import AiwmError, InvalidToken, NodeInactive, NodeNotFound, StorageUnavailable, TokenExpired
 from app.model import GpuDevice, Hardware, Sample
 from app.protocol.session import Close, CloseCode
 from app.storage import connections, gpus
-from app.storage.connections import Departure
+from app.storage.connections import Admission, Claim, Departure
 from app.storage.database import Database
 from app.storage.gpus import KnownGpu
+from app.storage.returns import Registration, register_returning
 
 _log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 1.0
+BATCH: Final = 200
+"""As many connections as one transaction admits, or registers."""
 TAKEN_OVER: Final = Close(CloseCode.TAKEN_OVER, "A newer connection of this node took over")
 
 
@@ -56,6 +61,8 @@ class Registry:
         self._gateway_id = gateway_id
         self._clock = clock
         self._members: dict[str, Member] = {}
+        self._admissions = Batches(self._claim, attrgetter("node_id"), most=BATCH)
+        self._registrations = Batches(self._register, attrgetter("node_key"), most=BATCH)
         self._departures: dict[tuple[int, int], Departure] = {}
         self._departed = asyncio.Event()
 
@@ -66,10 +73,7 @@ class Registry:
         """
         if claims.expires_at <= self._clock.now():
             raise TokenExpired
-        async with self._database.transaction() as connection:
-            claim = await connections.claim(
-                connection, claims.node_id, claims.generation, self._gateway_id, self._clock.now()
-            )
+        claim = await self._admissions.ask(Admission(claims.node_id, claims.generation))
         if claim is None:
             raise NodeNotFound("Node ID not found in database")
         if claim.disabled:
@@ -111,9 +115,7 @@ class Registry:
         """Store a node's hardware, waiting out a database that is away. Returns when it was registered."""
         while True:
             try:
-                now = self._clock.now()
-                async with self._database.transaction() as connection:
-                    gpus = await connections.register(connection, member.node_key, member.epoch, hardware, now)
+                gpus, now = await self._registrations.ask(Registration(member.node_key, member.epoch, hardware))
             except StorageUnavailable:
                 await self._clock.sleep(RETRY_SECONDS)
             else:
@@ -121,6 +123,24 @@ class Registry:
                 if gpus is not None:
                     member.gpus, member.is_registered = gpus, True
                 return now
+
+    async def _claim(self, admissions: list[Admission]) -> list[Claim | None]:
+        async with self._database.transaction() as connection:
+            return await connections.claim(connection, admissions, self._gateway_id, self._clock.now())
+
+    async def _register(self, registrations: list[Registration]) -> list[tuple[dict[str, KnownGpu] | None, datetime]]:
+        """The GPUs of each node as its samples will number them, None where a newer connection owns it by now."""
+        now = self._clock.now()
+        async with self._database.transaction() as connection:
+            found: dict[int, dict[str, KnownGpu] | None] = dict(
+                await register_returning(connection, registrations, now)
+            )
+            for each in registrations:
+                if each.node_key not in found:
+                    found[each.node_key] = await connections.register(
+                        connection, each.node_key, each.epoch, each.hardware, now
+                    )
+        return [(found[each.node_key], now) for each in registrations]
 
     async def number_gpus(self, member: Member, sample: Sample) -> tuple[int, ...]:
         """The numbers of a sample's GPUs, in its order; a GPU that was never seen gets one first."""
@@ -149,7 +169,14 @@ class Registry:
                 member.link.hang_up(Close.because_of(TokenExpired()))
 
     async def run(self) -> None:
-        """Record goodbyes, many at once, and keep them while the database is away."""
+        """Work off admissions, registrations and goodbyes, many at once."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._admissions.run(), name="admissions")
+            tasks.create_task(self._registrations.run(), name="registrations")
+            tasks.create_task(self._record_goodbyes(), name="goodbyes")
+
+    async def _record_goodbyes(self) -> None:
+        """Keep them while the database is away."""
         while True:
             await self._departed.wait()
             try:

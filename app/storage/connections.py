@@ -6,7 +6,7 @@ the older one's words change nothing.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import text
@@ -19,56 +19,83 @@ from app.storage.gpus import KnownGpu, number_gpus
 from app.storage.transitions import moves
 
 
+class Admission(msgspec.Struct, frozen=True):
+    """A connection that wants its node: who it says it is, and the generation of its token."""
+
+    node_id: str
+    generation: int
+
+
 class Claim(msgspec.Struct, frozen=True):
-    """A node as its new connection finds it; `epoch` is None where the token may not have it."""
+    """A node as its new connection finds it; `epoch` is None where the token may not have it.
+
+    `former` is the gateway that held the node, None where nobody did.
+    """
 
     node_key: int
     epoch: int | None
+    former: int | None
     disabled: bool
     is_registered: bool
     gpus: dict[str, KnownGpu]
 
 
 _INSTALLS: Final = "NOT node.is_registered AND s.status IN ('pending', 'offline')"
+# Locked in the order of their keys, so that two gateways never wait for each other's rows in a circle.
 _CLAIM: Final = text(f"""
     WITH node AS (
-        SELECT node_key, disabled, token_generation, registered_at IS NOT NULL AS is_registered
-        FROM nodes WHERE id = :node_id AND deleted_at IS NULL
+        SELECT n.node_key, n.id, n.disabled, n.token_generation <= asked.generation AS may,
+               n.registered_at IS NOT NULL AS is_registered
+        FROM unnest(CAST(:node_ids AS text[]), CAST(:generations AS integer[])) AS asked (node_id, generation)
+        JOIN nodes n ON n.id = asked.node_id AND n.deleted_at IS NULL
+    ), before AS MATERIALIZED (
+        SELECT node_key, gateway_id FROM node_state WHERE node_key IN (SELECT node_key FROM node)
+        ORDER BY node_key FOR UPDATE
     ), claimed AS (
         UPDATE node_state s SET
             epoch = s.epoch + 1, gateway_id = :gateway_id,
             token_last_used = :now, last_seen_at = :now, updated_at = :now,
             {moves(_INSTALLS, NodeStatus.INSTALLING, "connected", ":now")}
-        FROM node
-        WHERE s.node_key = node.node_key AND NOT node.disabled AND :generation >= node.token_generation
-        RETURNING s.epoch
+        FROM node JOIN before USING (node_key)
+        WHERE s.node_key = node.node_key AND NOT node.disabled AND node.may
+        RETURNING s.node_key, s.epoch
     )
-    SELECT node.node_key, node.disabled, node.is_registered, (SELECT epoch FROM claimed) AS epoch,
-           ARRAY(SELECT device_id FROM gpus g WHERE g.node_key = node.node_key ORDER BY last_seen, gpu) AS devices,
-           ARRAY(SELECT gpu FROM gpus g WHERE g.node_key = node.node_key ORDER BY last_seen, gpu) AS gpus,
-           ARRAY(SELECT model FROM gpus g WHERE g.node_key = node.node_key ORDER BY last_seen, gpu) AS models
-    FROM node
+    SELECT node.id, node.node_key, node.disabled, node.is_registered, claimed.epoch, before.gateway_id AS former,
+           g.devices, g.gpus, g.models
+    FROM node JOIN before USING (node_key) LEFT JOIN claimed USING (node_key)
+    CROSS JOIN LATERAL (
+        SELECT array_agg(device_id ORDER BY last_seen, gpu) AS devices, array_agg(gpu ORDER BY last_seen, gpu) AS gpus,
+               array_agg(model ORDER BY last_seen, gpu) AS models
+        FROM gpus WHERE gpus.node_key = node.node_key
+    ) AS g
 """)
 
 
 async def claim(
-    connection: AsyncConnection, node_id: str, generation: int, gateway_id: int, now: datetime
-) -> Claim | None:
-    """Make this gateway's new connection the node's owner; None for a node that is not there."""
-    found = (
-        await connection.execute(
-            _CLAIM,
-            {"node_id": node_id, "generation": generation, "gateway_id": gateway_id, "now": now},
-        )
-    ).one_or_none()
-    if found is None:
-        return None
-    gpus = zip(found.devices, found.gpus, found.models, strict=True)
+    connection: AsyncConnection, admissions: Sequence[Admission], gateway_id: int, now: datetime
+) -> list[Claim | None]:
+    """Make this gateway's new connections their nodes' owners, each node once; None for one that is not there."""
+    rows = await connection.execute(
+        _CLAIM,
+        {
+            "node_ids": [admission.node_id for admission in admissions],
+            "generations": [admission.generation for admission in admissions],
+            "gateway_id": gateway_id,
+            "now": now,
+        },
+    )
+    found = {row.id: _claim(row) for row in rows}
+    return [found.get(admission.node_id) for admission in admissions]
+
+
+def _claim(row: Any) -> Claim:
+    gpus = zip(row.devices or (), row.gpus or (), row.models or (), strict=True)
     return Claim(
-        node_key=found.node_key,
-        epoch=found.epoch,
-        disabled=found.disabled,
-        is_registered=found.is_registered,
+        node_key=row.node_key,
+        epoch=row.epoch,
+        former=row.former,
+        disabled=row.disabled,
+        is_registered=row.is_registered,
         # A device that had several models has several rows: the one last seen is its present one.
         gpus={device: KnownGpu(gpu, model) for device, gpu, model in gpus},
     )

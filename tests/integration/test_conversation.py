@@ -283,7 +283,7 @@ async def test_a_goodbye_during_an_outage_is_recorded_afterwards(gateway: Gatewa
     async with gateway.worker(await gateway.make_token(node_id)) as worker:
         await introduce(worker)
         fickle.is_away = True
-    await gateway.clock.all_asleep("registry")
+    await gateway.clock.all_asleep("goodbyes")
     fickle.is_away = False
     gateway.clock.advance(1)
     await eventually(lambda: gateway.status(node_id), ("offline", False))
