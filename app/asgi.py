@@ -1,7 +1,7 @@
 """The composition root: settings become a database, services, and one ASGI application.
 
 Everything that runs is opened and closed by one stack, in the order in which it is needed: database →
-gateway's seat → goodbyes → ingest → liveness → maintenance. It belongs to the process, not to ASGI's lifespan, which
+gateway's seat → goodbyes → news → ingest → liveness → maintenance. It belongs to the process, not to ASGI's lifespan, which
 a second Ctrl-C would skip.
 """
 
@@ -26,6 +26,7 @@ from app.domain.history import History
 from app.domain.ingest import Ingest
 from app.domain.liveness import Liveness
 from app.domain.maintenance import Maintenance
+from app.domain.news import News
 from app.domain.nodes import Nodes
 from app.domain.registry import Registry
 from app.errors import StorageUnavailable
@@ -48,18 +49,22 @@ _log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def service(
-    settings: Settings, database: Database, clock: Clock, *, on_failure: Callable[[], None]
+    settings: Settings, database: Database, clock: Clock, *, on_failure: Callable[[], None], number: int = 0
 ) -> AsyncIterator[Litestar]:
     """The running service over a migrated database; everything it started has ended when this ends.
+
+    `number` tells this gateway from others that listen on the same port.
 
     `on_failure` is called where a part of it ends that should go on for ever: the process had better stop.
     """
     engine = await installed_engine(database)
     async with AsyncExitStack() as stack:
-        gateway_id = await stack.enter_async_context(_seat(settings, database, clock))
+        gateway_id = await stack.enter_async_context(_seat(settings.seat(number), database, clock))
         registry = Registry(database, gateway_id, clock)
         stack.push_async_callback(_last_goodbyes, registry)
         await stack.enter_async_context(_background("registry", registry.run(), on_failure))
+        heard = News(database, gateway_id, clock, members=registry.members, act=registry.act)
+        await stack.enter_async_context(_background("listener", heard.run(), on_failure))
         ingest = Ingest(database, engine, clock, capacity_bytes=settings.ingest_buffer_bytes)
         flusher = await stack.enter_async_context(_background("ingest", ingest.run(), on_failure))
         stack.push_async_callback(ingest.drain, flusher)
@@ -128,10 +133,10 @@ def _controller(settings: Settings) -> Controller:
 
 
 @asynccontextmanager
-async def _seat(settings: Settings, database: Database, clock: Clock) -> AsyncIterator[int]:
+async def _seat(seat: str, database: Database, clock: Clock) -> AsyncIterator[int]:
     """This process's place among the gateways, left again in the end."""
     async with database.transaction() as connection:
-        gateway_id = await gateways.open_gateway(connection, settings.seat, clock.now())
+        gateway_id = await gateways.open_gateway(connection, seat, clock.now())
     try:
         yield gateway_id
     finally:

@@ -1,19 +1,19 @@
 """The command `aiwm`. Nothing is decided here: settings are read, errors become one sentence each."""
 
 import asyncio
-import logging
 import os
 import sys
 from pathlib import Path
 
 import click
+import msgspec
 
-from app import server, status_report
+from app import gateways, logs, server, status_report
 from app.clock import SystemClock
 from app.domain.auth import Tokens
 from app.errors import StartupError, StorageUnavailable
 from app.model import CallerRole, Owner
-from app.settings import Settings, read, with_secret
+from app.settings import MAX_WORKERS, Settings, read, with_secret
 from app.simulate.command import simulate_command
 from app.storage import analysts, schema, status
 from app.storage.database import Database
@@ -30,23 +30,20 @@ def cli(context: click.Context) -> None:
     settings, warnings = read(os.environ)
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatterbox in ("uvicorn.error", "httpx", "alembic"):
-        logging.getLogger(chatterbox).setLevel(logging.WARNING)
+    logs.configure(settings.log_level)
     context.obj = settings
     # Signing is the service's business, not a client's: clients are handed what they default to.
     context.default_map = {"simulate": {"url": settings.url, "token": lambda: _client_token(settings)}}
 
 
 @cli.command()
-@click.option("--workers", type=click.IntRange(1, 1), help="Gateway processes (AIWM_WORKERS).")
+@click.option("--workers", type=click.IntRange(1, MAX_WORKERS), help="Gateway processes (AIWM_WORKERS).")
 @click.option("--show-token", is_flag=True, help="Print an administrator token also where this is no terminal.")
 @click.pass_obj
 def serve(settings: Settings, workers: int | None, show_token: bool) -> None:  # noqa: FBT001
     """Run the service until Ctrl-C or SIGTERM."""
-    del workers  # one process is what this version has; more come with several gateways
-    settings = with_secret(settings)
-    server.serve(settings, lambda: _announce(settings, show_token=show_token or sys.stdout.isatty()))
+    settings = with_secret(settings if workers is None else msgspec.structs.replace(settings, workers=workers))
+    gateways.serve(settings, lambda: _announce(settings, show_token=show_token or sys.stdout.isatty()))
 
 
 @cli.command()

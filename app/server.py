@@ -4,7 +4,6 @@ The port is bound before anything else starts, so that a port in use is noticed 
 database, where there is one, outlives everything that uses it.
 """
 
-import asyncio
 import logging
 import signal
 import socket
@@ -14,12 +13,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
+import msgspec
 import uvicorn
-import uvloop
 from litestar import Litestar
 
 from app.asgi import service
-from app.clock import Clock, SystemClock
+from app.clock import Clock
 from app.embedded import embedded_postgres, visited_postgres
 from app.errors import StartupError, StorageUnavailable
 from app.protocol.messages import MAX_FRAME_BYTES
@@ -29,22 +28,10 @@ from app.storage.database import Database, masked
 
 WAIT_REPORT_SECONDS: Final = 5.0
 GOODBYE_SECONDS: Final = 5
+BACKLOG: Final = 2048
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 _log = logging.getLogger(__name__)
-
-
-def serve(settings: Settings, announce: Callable[[], None]) -> None:
-    """Serve until a signal says stop. `announce` is called once, when requests are answered.
-
-    Raises StartupError where the service cannot start.
-    """
-    with (
-        _bound(settings) as listener,
-        database_url(settings) as url,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
-        runner.run(_serve(settings, url, listener, announce, SystemClock()))
 
 
 @contextmanager
@@ -90,18 +77,33 @@ async def wait_for(database: Database, settings: Settings, clock: Clock) -> None
             return
 
 
-async def _serve(
-    settings: Settings, url: str, listener: socket.socket, announce: Callable[[], None], clock: Clock
-) -> None:
-    database = Database(url)
+async def prepare(settings: Settings, url: str, clock: Clock) -> None:
+    """Wait for the database, and see to its schema. Raises StartupError."""
+    database = Database(url, pool_size=1)
     try:
         await wait_for(database, settings, clock)
         await _ensure_schema(settings, database)
-        with _signals() as stop:
-            async with service(settings, database, clock, on_failure=stop.request) as app:
-                server = http_server(app, settings, announce)
-                stop.attach(server)
-                await server.serve(sockets=[listener])
+    finally:
+        await database.close()
+
+
+class Process(msgspec.Struct, frozen=True):
+    """What one gateway process is: its number among those of this port, where it listens, and who stops it."""
+
+    number: int
+    listener: socket.socket
+    stop: "Stop"
+
+
+async def gateway(settings: Settings, url: str, process: Process, announce: Callable[[], None], clock: Clock) -> None:
+    """Serve until the process is told to stop; `announce` is called once, when requests are answered."""
+    database = Database(url)
+    try:
+        on_failure = process.stop.request
+        async with service(settings, database, clock, number=process.number, on_failure=on_failure) as app:
+            server = http_server(app, settings, announce)
+            process.stop.attach(server)
+            await server.serve(sockets=[process.listener])
     finally:
         await database.close()
 
@@ -154,11 +156,11 @@ class _Server(uvicorn.Server):
         self._announce()
 
 
-class _Stop:
+class Stop:
     """A wish to stop, from a signal or from within. The first is polite, further ones cut the goodbyes short."""
 
     def __init__(self) -> None:
-        self._wishes = 0
+        self.wishes = 0
         self._server: uvicorn.Server | None = None
 
     def attach(self, server: uvicorn.Server) -> None:
@@ -168,7 +170,7 @@ class _Stop:
 
     def request(self) -> None:
         """Stop; asked again, stop sooner."""
-        self._wishes += 1
+        self.wishes += 1
         self._pass_on()
 
     def on_signal(self, _signal: int, _frame: FrameType | None) -> None:
@@ -176,16 +178,16 @@ class _Stop:
         self.request()
 
     def _pass_on(self) -> None:
-        if self._server is not None and self._wishes:
+        if self._server is not None and self.wishes:
             self._server.should_exit = True
-            self._server.force_exit = self._wishes > 1
+            self._server.force_exit = self.wishes > 1
 
 
 @contextmanager
-def _signals() -> Iterator[_Stop]:
+def wishes_to_stop(*numbers: signal.Signals) -> Iterator[Stop]:
     """Signals are wishes until the last frame is stored: none of them interrupts the draining of the buffer."""
-    stop = _Stop()
-    before = {number: signal.signal(number, stop.on_signal) for number in _SIGNALS}
+    stop = Stop()
+    before = {number: signal.signal(number, stop.on_signal) for number in numbers or _SIGNALS}
     try:
         yield stop
     finally:
@@ -194,8 +196,31 @@ def _signals() -> Iterator[_Stop]:
 
 
 @contextmanager
-def _bound(settings: Settings) -> Iterator[socket.socket]:
+def taken(settings: Settings) -> Iterator[socket.socket]:
     """The listening address, taken. Raises StartupError where somebody else has it."""
+    with _bound(settings) as listener:
+        yield listener
+
+
+@contextmanager
+def reserved(settings: Settings) -> Iterator[None]:
+    """The address held for gateways that share it. Raises StartupError where somebody else has it."""
+    with _bound(settings):
+        pass  # nobody has it: with SO_REUSEPORT one would not notice
+    with _bound(settings, is_shared=True):
+        yield
+
+
+@contextmanager
+def shared(settings: Settings) -> Iterator[socket.socket]:
+    """The same address, listening, one of several."""
+    with _bound(settings, is_shared=True) as listener:
+        listener.listen(BACKLOG)
+        yield listener
+
+
+@contextmanager
+def _bound(settings: Settings, *, is_shared: bool = False) -> Iterator[socket.socket]:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -205,10 +230,13 @@ def _bound(settings: Settings) -> Iterator[socket.socket]:
         raise StartupError(f"AIWM_HOST ({settings.host}) is not an address of this machine: {error}.") from None
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             listener.bind(address)
-            # Listening at once takes the port from everybody; who connects early waits until the service is ready.
-            listener.listen(2048)
+            if not is_shared:
+                # Listening at once takes the port from everybody; who connects early waits until the service is ready.
+                listener.listen(BACKLOG)
         except OSError as error:
             raise StartupError(
                 f"The service cannot listen on {settings.host} port {settings.port}: {error.strerror}. "

@@ -20,6 +20,7 @@ from app.errors import StartupError
 from app.retention import SHORTEST, Retention
 
 SECRET_BYTES = 32
+MAX_WORKERS = 64
 _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d|w|y)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 365 * 86_400}
 
@@ -63,10 +64,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The same for WebSocket clients: ws for http, wss for https."""
         return "ws" + self.url.removeprefix("http")
 
-    @property
-    def seat(self) -> str:
-        """Where this gateway listens. Whoever can bind it is its only holder: a predecessor must be gone."""
-        return f"{socket.gethostname()}:{self.host}:{self.port}"
+    def seat(self, number: int) -> str:
+        """Where a gateway listens, and which it is of those there. Whoever has it is its only holder."""
+        return f"{socket.gethostname()}:{self.host}:{self.port}" + (f"#{number}" if number else "")
 
 
 def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
@@ -165,8 +165,6 @@ def _check(settings: Settings) -> None:
         kept, shortest = getattr(settings.retention, field), SHORTEST[field]
         if kept is not None and kept < shortest:
             raise StartupError(f"AIWM_{name.upper()} must be at least {shortest.days}d, or `forever`.")
-    if settings.workers != 1:
-        raise StartupError("AIWM_WORKERS must be 1: this version serves from one process.")
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
@@ -243,7 +241,7 @@ _SECRET = {"jwt_secret", "database_url", "token"}
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "host": str,
     "port": _integer(1, 65_535),
-    "workers": _integer(1, 1024),
+    "workers": _integer(1, MAX_WORKERS),
     "base_path": _base_path,
     "public_url": _url("http", "https"),
     "database_url": _database_url,

@@ -168,3 +168,6 @@ WITH_TIMERS: Final = [name for name in SERVERS if name != "timescaledb-wasm"]
 
 WITH_ROLES: Final = WITH_TIMERS
 """Servers that know who is asking, and what was set for them: WebAssembly's one backend is its superuser's."""
+
+WITH_ROOM: Final = WITH_TIMERS
+"""Servers with room for more than one connection."""

@@ -9,6 +9,7 @@ from typing import Any, cast
 import msgspec
 from httpx import ASGITransport, AsyncClient, Response
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.asgi import application
 from app.clock import Clock
@@ -31,6 +32,9 @@ class FakeConnections:
 
     def __init__(self) -> None:
         self.revoked: list[tuple[str, int, int | None]] = []
+
+    async def tell_others(self, connection: AsyncConnection, node_key: int) -> None:
+        """There are no others."""
 
     async def revoke(self, node_id: str, error: AiwmError, *, below_generation: int | None = None) -> None:
         """Remember the node, the close code and the generation."""

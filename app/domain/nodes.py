@@ -34,6 +34,10 @@ class Connections(Protocol):
         """
         ...
 
+    async def tell_others(self, connection: AsyncConnection, node_key: int) -> None:
+        """Within the transaction that changes what `revoke` is about: let another process that holds the node know."""
+        ...
+
 
 class NodeDraft(msgspec.Struct, frozen=True, kw_only=True):
     """A node to be created; `metadata` is JSON text, `org_id` is for admins."""
@@ -123,6 +127,7 @@ class Nodes:
             now = self._now()
             await storage.change(connection, node.key, caller.subject, now, {"deleted_at": now})
             await end_periods(connection, node.key, now)
+            await self._connections.tell_others(connection, node.key)
             await record(connection, node.key, now, Happening(EventKind.DELETED, caller.subject, {}))
         await self._connections.revoke(node_id, NodeNotFound("Node was deleted"))
 
@@ -143,6 +148,8 @@ class Nodes:
             made = Happening(EventKind.TOKEN_MADE, caller.subject, {"expiresAt": timestamp(issued.expires_at)})
             revoked_too = [Happening(EventKind.TOKENS_REVOKED, caller.subject, {})] if revoke_previous else []
             await record(connection, node.key, now, *revoked_too, made)
+            if revoke_previous:
+                await self._connections.tell_others(connection, node.key)
         if revoke_previous:
             revoked = InvalidToken("The token was revoked: a newer one has replaced it")
             await self._connections.revoke(node_id, revoked, below_generation=generation)
@@ -165,6 +172,7 @@ class Nodes:
             now = self._now()
             await storage.change(connection, node.key, caller.subject, now, values)
             await record(connection, node.key, now, Happening(EventKind.TOKENS_REVOKED, caller.subject, {}))
+            await self._connections.tell_others(connection, node.key)
         # Not the socket of a token that somebody has made since.
         await self._connections.revoke(node_id, NodeInactive(), below_generation=generation)
 

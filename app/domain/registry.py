@@ -6,11 +6,13 @@ ends of the wires, so that a loser can be hung up on.
 
 import asyncio
 import logging
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Final, Protocol
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import Clock
 from app.domain.auth import NodeClaims
@@ -18,10 +20,11 @@ from app.domain.batches import Batches
 from app.errors import AiwmError, InvalidToken, NodeInactive, NodeNotFound, StorageUnavailable, TokenExpired
 from app.model import GpuDevice, Hardware, Sample
 from app.protocol.session import Close, CloseCode
-from app.storage import connections, gpus
+from app.storage import connections, gpus, news
 from app.storage.connections import Admission, Claim, Departure
 from app.storage.database import Database
 from app.storage.gpus import KnownGpu
+from app.storage.news import Standing
 from app.storage.returns import Registration, register_returning
 
 _log = logging.getLogger(__name__)
@@ -126,7 +129,14 @@ class Registry:
 
     async def _claim(self, admissions: list[Admission]) -> list[Claim | None]:
         async with self._database.transaction() as connection:
-            return await connections.claim(connection, admissions, self._gateway_id, self._clock.now())
+            claims = await connections.claim(connection, admissions, self._gateway_id, self._clock.now())
+            taken = [
+                (admission.node_id, claim.former)
+                for admission, claim in zip(admissions, claims, strict=True)
+                if claim is not None and claim.epoch is not None and claim.former not in (None, self._gateway_id)
+            ]
+            await news.tell(connection, taken)
+        return claims
 
     async def _register(self, registrations: list[Registration]) -> list[tuple[dict[str, KnownGpu] | None, datetime]]:
         """The GPUs of each node as its samples will number them, None where a newer connection owns it by now."""
@@ -160,6 +170,21 @@ class Registry:
         member = self._members.get(node_id)
         if member is not None and (below_generation is None or member.generation < below_generation):
             member.link.hang_up(Close.because_of(error))
+
+    async def tell_others(self, connection: AsyncConnection, node_key: int) -> None:
+        """Within the transaction that changes a node's standing: tell the gateway that holds it, if it is another."""
+        await news.tell_holder(connection, node_key, self._gateway_id)
+
+    def members(self) -> Collection[str]:
+        """The ids of all nodes that are connected here."""
+        return self._members.keys()
+
+    def act(self, standings: Sequence[Standing]) -> None:
+        """Hang up on those that may not stay: deleted, taken over elsewhere, or with a token that was revoked."""
+        for standing in standings:
+            member = self._members.get(standing.node_id)
+            if member is not None and (close := _verdict(member, standing)) is not None:
+                member.link.hang_up(close)
 
     def hang_up_expired(self) -> None:
         """End every connection whose token has expired: a socket does not outlive its token."""
@@ -198,6 +223,16 @@ class Registry:
             raise
         for key in departures:
             del self._departures[key]
+
+
+def _verdict(member: Member, standing: Standing) -> Close | None:
+    if standing.is_deleted:
+        return Close.because_of(NodeNotFound("Node was deleted"))
+    if standing.epoch > member.epoch:
+        return TAKEN_OVER
+    if member.generation < standing.token_generation:
+        return Close.because_of(NodeInactive() if standing.disabled else InvalidToken("The token was revoked"))
+    return None
 
 
 def _known_numbers(member: Member, sample: Sample) -> tuple[int, ...] | None:

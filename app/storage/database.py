@@ -101,6 +101,19 @@ class Database:
                     if not driver.is_closed():
                         await driver.execute("SELECT pg_advisory_unlock_all()")
 
+    @asynccontextmanager
+    async def own_connection(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+        """A connection beside the pool, for what lasts: it is nobody else's, and in no transaction."""
+        with _unavailable():
+            try:
+                connection = await self._connect()
+            except OSError as error:
+                raise StorageUnavailable from error
+            try:
+                yield connection
+            finally:
+                connection.terminate()
+
     async def ping(self, seconds: float = 2.0) -> None:
         """Ask the database for a sign of life. Raises StorageUnavailable."""
         with _unavailable():

@@ -77,6 +77,12 @@ class Service:
         self._tokens: dict[tuple[str, str, str], str] = {}
 
     @property
+    def pid(self) -> int:
+        """Of the process that was started."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """What the service printed so far, over all starts."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""

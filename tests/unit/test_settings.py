@@ -40,7 +40,7 @@ def test_an_empty_environment_gives_the_contract_s_defaults() -> None:
         ("AIWM_LOG_LEVEL", "loud"),
         ("AIWM_HEARTBEAT_TIMEOUT_MS", "30000"),
         ("AIWM_TLS_CERT", "/cert.pem"),
-        ("AIWM_WORKERS", "2"),
+        ("AIWM_WORKERS", "65"),
         ("AIWM_CORS_ORIGINS", "portal.example"),
         ("AIWM_JWT_SECRET_FILE", "/does/not/exist"),
     ],

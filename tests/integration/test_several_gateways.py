@@ -1,0 +1,100 @@
+"""Two gateways on one database: what happens at one reaches the workers of the other."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import text
+
+from app.storage.database import Database
+from tests.databases import WITH_ROOM
+from tests.fakes import FakeClock
+from tests.integration.gateway import Gateway, eventually, running_gateway
+from tests.integration.test_lifecycle import beat, introduce
+
+pytestmark = pytest.mark.parametrize("server", WITH_ROOM, indirect=True)
+
+
+@pytest.fixture
+async def gateways(database: Database, clock: FakeClock) -> AsyncIterator[tuple[Gateway, Gateway]]:
+    """Each with a pool of its own."""
+    other = Database(database.url, pool_size=database.pool_size)
+    async with running_gateway(database, clock) as here, running_gateway(other, clock) as there:
+        yield here, there
+    await other.close()
+
+
+async def test_a_newer_connection_takes_over_from_another_gateway(gateways: tuple[Gateway, Gateway]) -> None:
+    """The older one is closed with 4409; its goodbye changes nothing, and what the newer one says counts."""
+    here, there = gateways
+    node_id = await here.create_node()
+    token = await here.make_token(node_id)
+    async with here.worker(token) as old:
+        await introduce(old)
+        async with there.worker(token) as new:
+            await introduce(new)
+            assert await old.closed() == 4409
+            await beat(there, new)
+            assert await here.status(node_id) == ("online", True)
+            assert await there.status(node_id) == ("online", True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [("DELETE", "", 4404), ("DELETE", "/token", 4403), ("POST", "/token", 4401)],
+)
+async def test_what_ends_a_connection_reaches_it_wherever_it_is(
+    gateways: tuple[Gateway, Gateway], method: str, path: str, code: int
+) -> None:
+    """Deleted, disabled, or with a newer token in place of its own."""
+    here, there = gateways
+    node_id = await here.create_node()
+    async with here.worker(await here.make_token(node_id)) as worker:
+        await introduce(worker)
+        answer = await there.http.request(
+            method, f"/nodes/{node_id}{path}", json={"revokePrevious": True} if method == "POST" else None
+        )
+        assert answer.is_success
+        assert await worker.closed() == code
+
+
+async def test_what_was_missed_while_nobody_listened_is_made_up_for(gateways: tuple[Gateway, Gateway]) -> None:
+    """A line that breaks says nothing: after it is back all nodes here are looked at."""
+    here, _ = gateways
+    node_id = await here.create_node()
+    async with here.worker(await here.make_token(node_id)) as worker:
+        await introduce(worker)
+        async with here.database.transaction() as connection:
+            # The listeners: no connection of a pool listens.
+            await connection.execute(
+                text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+            )
+            await connection.execute(text("UPDATE nodes SET disabled = true, token_generation = token_generation + 1"))
+        for _ in range(3):  # the ping that fails, the pause, the next try
+            await here.clock.all_asleep("listener")
+            here.clock.advance(10)
+        assert await worker.closed() == 4403
+
+
+async def test_who_holds_a_node_is_not_told_of_what_it_did_itself(gateways: tuple[Gateway, Gateway]) -> None:
+    """NOTIFY makes commits wait for each other."""
+    here, there = gateways
+    node_id = await here.create_node()
+    heard: list[str] = []
+    async with there.database.own_connection() as connection:
+        async with there.database.transaction() as query:
+            numbers = (await query.execute(text("SELECT gateway_id FROM gateways"))).scalars()
+            for number in numbers:
+                await connection.add_listener(f"aiwm_gateway_{number}", lambda *news: heard.append(news[-1]))
+        for _ in range(2):
+            async with here.worker(await here.make_token(node_id)) as worker:
+                await introduce(worker)
+        await here.http.delete(f"/nodes/{node_id}/token")
+        other = await here.create_node()
+        async with here.worker(await here.make_token(other)) as worker:
+            await introduce(worker)
+            await there.http.delete(f"/nodes/{other}")
+            await eventually(lambda: _copy(heard), [other])
+
+
+async def _copy(heard: list[str]) -> list[str]:
+    return list(heard)
