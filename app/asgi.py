@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
 from litestar import Litestar, Router, WebSocket, websocket
@@ -28,8 +29,10 @@ from app.domain.liveness import Liveness
 from app.domain.maintenance import Maintenance
 from app.domain.news import News
 from app.domain.nodes import Nodes
+from app.domain.peers import Health, Peers
 from app.domain.registry import Registry
 from app.errors import StorageUnavailable
+from app.meters import MEMBERS, POOL, Meters, Values
 from app.protocol.replies import ControllerInfo
 from app.protocol.session import Controller
 from app.rest.errors import EXCEPTION_HANDLERS
@@ -39,6 +42,7 @@ from app.settings import Settings
 from app.storage import gateways
 from app.storage.database import Database
 from app.storage.engines.choice import installed_engine
+from app.ws.doors import Doors, room
 from app.ws.endpoint import Gateway, converse
 
 VERSION: Final = version("aiwm-node-telemetry")
@@ -49,23 +53,32 @@ _log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def service(
-    settings: Settings, database: Database, clock: Clock, *, on_failure: Callable[[], None], number: int = 0
+    settings: Settings,
+    database: Database,
+    clock: Clock,
+    *,
+    on_failure: Callable[[], None],
+    number: int = 0,
+    peers: Path | None = None,
 ) -> AsyncIterator[Litestar]:
     """The running service over a migrated database; everything it started has ended when this ends.
 
-    `number` tells this gateway from others that listen on the same port.
+    `number` tells this gateway from others that listen on the same port, and `peers` is the folder where they meet.
 
     `on_failure` is called where a part of it ends that should go on for ever: the process had better stop.
     """
     engine = await installed_engine(database)
     async with AsyncExitStack() as stack:
         gateway_id = await stack.enter_async_context(_seat(settings.seat(number), database, clock))
+        meters, health = Meters(), Health(clock)
         registry = Registry(database, gateway_id, clock)
+        meters.gauges += [health.read, lambda: _gauges(database, registry)]
+        await stack.enter_async_context(_background("health", health.run(), on_failure))
         stack.push_async_callback(_last_goodbyes, registry)
         await stack.enter_async_context(_background("registry", registry.run(), on_failure))
         heard = News(database, gateway_id, clock, members=registry.members, act=registry.act)
         await stack.enter_async_context(_background("listener", heard.run(), on_failure))
-        ingest = Ingest(database, engine, clock, capacity_bytes=settings.ingest_buffer_bytes)
+        ingest = Ingest(database, engine, clock, meters, capacity_bytes=settings.ingest_buffer_bytes)
         flusher = await stack.enter_async_context(_background("ingest", ingest.run(), on_failure))
         stack.push_async_callback(ingest.drain, flusher)
         liveness = Liveness(
@@ -80,11 +93,25 @@ async def service(
         maintenance = Maintenance(database, engine, settings.retention, clock)
         await stack.enter_async_context(_background("maintenance", maintenance.run(), on_failure))
         tokens = Tokens(settings.jwt_secret, clock)
-        gateway = Gateway(_controller(settings), clock, registry, ingest, tokens.verify_node)
-        yield application(settings, database, clock, tokens, gateway)
+        doors = Doors(meters, room())
+        gateway = Gateway(_controller(settings), clock, registry, ingest, tokens.verify_node, meters, doors)
+        others = Peers(meters, peers, number)
+        await stack.enter_async_context(others.listening())
+        yield application(settings, database, clock, tokens, gateway, others)
 
 
-def application(settings: Settings, database: Database, clock: Clock, tokens: Tokens, gateway: Gateway) -> Litestar:
+def _gauges(database: Database, registry: Registry) -> Values:
+    in_use = database.in_use
+    return {
+        MEMBERS.key(): len(registry.members()),
+        POOL.key(state="in_use"): in_use,
+        POOL.key(state="free"): database.pool_size - in_use,
+    }
+
+
+def application(
+    settings: Settings, database: Database, clock: Clock, tokens: Tokens, gateway: Gateway, peers: Peers
+) -> Litestar:
     """REST and WebSocket under the base path, with the services that their handlers ask for by name."""
 
     @websocket("/ws/node")
@@ -112,6 +139,8 @@ def application(settings: Settings, database: Database, clock: Clock, tokens: To
             "history": Provide(lambda: history, sync_to_thread=False),
             "fleet_history": Provide(lambda: fleet_history, sync_to_thread=False),
             "events": Provide(lambda: events, sync_to_thread=False),
+            "peers": Provide(lambda: peers, sync_to_thread=False),
+            "tokens": Provide(lambda: tokens, sync_to_thread=False),
             "database": Provide(lambda: database, sync_to_thread=False),
         },
         exception_handlers=EXCEPTION_HANDLERS,

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import uvloop
@@ -39,7 +41,8 @@ def serve(settings: Settings, announce: Callable[[], None]) -> None:
         return
     with server.reserved(settings), server.database_url(settings) as url:
         asyncio.run(server.prepare(settings, url, SystemClock()))
-        _Supervisor(settings, url, announce).run()
+        with TemporaryDirectory(prefix="aiwm-") as peers:
+            _Supervisor(settings, url, Path(peers), announce).run()
 
 
 def _serve_alone(settings: Settings, announce: Callable[[], None]) -> None:
@@ -57,8 +60,8 @@ def _serve_alone(settings: Settings, announce: Callable[[], None]) -> None:
 class _Gateway:
     """One process, again and again."""
 
-    def __init__(self, settings: Settings, url: str, number: int) -> None:
-        self._arguments = settings, url, number
+    def __init__(self, settings: Settings, url: str, peers: Path, number: int) -> None:
+        self._arguments = settings, url, peers, number
         self.number = number
         self.is_ready = False
         self.delay = RESTART_SECONDS[0]
@@ -85,9 +88,10 @@ class _Gateway:
 class _Supervisor:
     """The parent's loop. Signals are wishes: each is passed on once to every gateway."""
 
-    def __init__(self, settings: Settings, url: str, announce: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, url: str, peers: Path, announce: Callable[[], None]) -> None:
         self._settings = settings
         self._url = url
+        self._peers = peers
         self._announce = announce
         self._is_announced = False
         self._restarts: dict[int, float] = {}
@@ -96,7 +100,9 @@ class _Supervisor:
     def run(self) -> None:
         """Until every gateway has ended. Raises StartupError where one ends before it ever answered."""
         with server.wishes_to_stop() as stop:
-            gateways = [_Gateway(self._settings, self._url, number) for number in range(self._settings.workers)]
+            gateways = [
+                _Gateway(self._settings, self._url, self._peers, number) for number in range(self._settings.workers)
+            ]
             told = 0
             try:
                 while running := [gateway for gateway in gateways if gateway.process.is_alive()] or (
@@ -140,7 +146,7 @@ class _Supervisor:
             self._announce()
 
 
-def _run(settings: Settings, url: str, number: int, ready: Connection) -> None:
+def _run(settings: Settings, url: str, peers: Path, number: int, ready: Connection) -> None:
     """A gateway process. Ctrl-C reaches a terminal's whole foreground group: it is the parent's to pass on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logs.configure(settings.log_level)
@@ -150,7 +156,7 @@ def _run(settings: Settings, url: str, number: int, ready: Connection) -> None:
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         _stop_without_parent(stop.request)
-        process = server.Process(number, listener, stop)
+        process = server.Process(number, listener, stop, peers)
         runner.run(server.gateway(settings, url, process, lambda: ready.send(True), SystemClock()))
 
 

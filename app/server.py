@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
@@ -88,11 +89,15 @@ async def prepare(settings: Settings, url: str, clock: Clock) -> None:
 
 
 class Process(msgspec.Struct, frozen=True):
-    """What one gateway process is: its number among those of this port, where it listens, and who stops it."""
+    """What one gateway process is: its number among those of this port, where it listens, and who stops it.
+
+    `peers` is the folder where it meets the others.
+    """
 
     number: int
     listener: socket.socket
     stop: "Stop"
+    peers: Path | None = None
 
 
 async def gateway(settings: Settings, url: str, process: Process, announce: Callable[[], None], clock: Clock) -> None:
@@ -100,7 +105,9 @@ async def gateway(settings: Settings, url: str, process: Process, announce: Call
     database = Database(url)
     try:
         on_failure = process.stop.request
-        async with service(settings, database, clock, number=process.number, on_failure=on_failure) as app:
+        async with service(
+            settings, database, clock, number=process.number, peers=process.peers, on_failure=on_failure
+        ) as app:
             server = http_server(app, settings, announce)
             process.stop.attach(server)
             await server.serve(sockets=[process.listener])

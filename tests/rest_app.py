@@ -14,7 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.asgi import application
 from app.clock import Clock
 from app.domain.auth import Tokens
+from app.domain.peers import Peers
 from app.errors import AiwmError
+from app.meters import Meters
 from app.model import CallerRole, GpuDevice, Hardware, Owner
 from app.settings import Settings
 from app.storage import connections
@@ -81,7 +83,7 @@ async def rest_api(database: Database, clock: Clock, **settings: Any) -> AsyncIt
     """The API as it is composed, served in memory; sockets are only remembered."""
     tokens, sockets = Tokens((SECRET,), clock), FakeConnections()
     gateway = cast(Gateway, SimpleNamespace(registry=sockets))
-    app = application(Settings(**settings), database, clock, tokens, gateway)
+    app = application(Settings(**settings), database, clock, tokens, gateway, Peers(Meters(), None, 0))
     transport = ASGITransport(app=cast(Any, app), raise_app_exceptions=False)
     async with AsyncClient(transport=transport, base_url="http://localhost:3305") as client:
         yield Api(client, tokens, sockets)

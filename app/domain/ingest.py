@@ -6,7 +6,7 @@ is dropped. A batch leaves the buffer only when it is stored; trouble of the dat
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, date
 from typing import Final
@@ -16,6 +16,8 @@ import msgspec
 
 from app.clock import Clock
 from app.errors import AiwmError, SampleRefused, StorageUnavailable
+from app.meters import BUFFER_AGE, BUFFER_BYTES, BUFFER_FRAMES, REJECTED, RETRIES, ROWS, STORED, Meters, Values
+from app.model import SampleKind
 from app.storage import samples
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
@@ -25,6 +27,12 @@ FLUSH_ROWS: Final = 20_000
 FLUSH_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = (0.1, 5.0)
 DRAIN_SECONDS: Final = 20.0
+
+_STORED: Final = {outcome: STORED.key(outcome=outcome) for outcome in Outcome}
+_TABLES: Final = {
+    SampleKind.HEARTBEAT: (ROWS.key(table="heartbeats"), ROWS.key(table="gpu_heartbeats")),
+    SampleKind.METRICS: (ROWS.key(table="node_metrics"), ROWS.key(table="gpu_metrics")),
+}
 
 Receipt = Callable[[Outcome | AiwmError], None]
 
@@ -46,8 +54,12 @@ class _Waiting(msgspec.Struct, frozen=True, gc=False):
 class Ingest:
     """Owned by the composition root, which runs `run` as a task and calls `drain` when all sockets are gone."""
 
-    def __init__(self, database: Database, engine: StorageEngine, clock: Clock, *, capacity_bytes: int) -> None:
+    def __init__(
+        self, database: Database, engine: StorageEngine, clock: Clock, meters: Meters, *, capacity_bytes: int
+    ) -> None:
         self._database = database
+        self._meters = meters
+        meters.gauges.append(self._gauges)
         self._engine = engine
         self._clock = clock
         self._high = capacity_bytes
@@ -55,6 +67,7 @@ class Ingest:
         self._buffer: deque[_Waiting] = deque()
         self._bytes = 0
         self._rows = 0
+        self._in_flight = 0
         self._in_flight_since: float | None = None
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -62,6 +75,13 @@ class Ingest:
         self._is_full_batch = asyncio.Event()
         self._is_draining = False
         self._days: set[date] = set()
+
+    def _gauges(self) -> Values:
+        return {
+            BUFFER_FRAMES.key(): len(self._buffer) + self._in_flight,
+            BUFFER_BYTES.key(): self._bytes,
+            BUFFER_AGE.key(): self.oldest_wait(),
+        }
 
     def oldest_wait(self) -> float:
         """Seconds that the oldest frame has been waiting to be stored; 0 where none waits."""
@@ -140,11 +160,11 @@ class Ingest:
             self._is_full_batch.clear()
 
     async def _flush(self, batch: list[_Waiting]) -> None:
-        self._in_flight_since = batch[0].since
+        self._in_flight, self._in_flight_since = len(batch), batch[0].since
         try:
             await self._store(batch)
         finally:
-            self._in_flight_since = None
+            self._in_flight, self._in_flight_since = 0, None
             self._bytes -= sum(waiting.size for waiting in batch)
             self._mark()
 
@@ -152,6 +172,7 @@ class Ingest:
         """Store a batch, however long it takes; halve it around what the database refuses."""
         delay, longest = RETRY_SECONDS
         while True:
+            began = self._clock.monotonic()
             try:
                 outcomes = await self._write([waiting.arrival for waiting in batch])
             except _POISON as error:
@@ -165,12 +186,32 @@ class Ingest:
                     repr(error.__cause__ or error) if is_away else "the database did not take them",
                     exc_info=None if is_away else error,
                 )
+                self._meters.counts[RETRIES.key()] += 1
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, longest)
             else:
+                self._count(batch, outcomes, began)
                 for waiting, outcome in zip(batch, outcomes, strict=True):
                     waiting.receipt(outcome)
                 return
+
+    def _count(self, batch: Sequence[_Waiting], outcomes: Sequence[Outcome], began: float) -> None:
+        meters, now = self._meters, self._clock.monotonic()
+        meters.flush_seconds.observe(now - began)
+        rows = 0
+        for waiting in batch:
+            if waiting.arrival.sample is not None:
+                meters.ack_seconds.observe(now - waiting.since)
+                node_table, gpu_table = _TABLES[waiting.arrival.kind]
+                meters.counts[node_table] += 1
+                meters.counts[gpu_table] += len(waiting.arrival.gpus)
+                rows += 1 + len(waiting.arrival.gpus)
+        meters.flush_rows.observe(rows)
+        samples = (
+            outcome for outcome, waiting in zip(outcomes, batch, strict=True) if waiting.arrival.sample is not None
+        )
+        for outcome, times in Counter(samples).items():
+            meters.counts[_STORED[outcome]] += times
 
     async def _isolate(self, batch: Sequence[_Waiting], error: Exception) -> None:
         if len(batch) > 1:
@@ -180,6 +221,7 @@ class Ingest:
             return
         poisoned = batch[0]
         _log.error("A sample of node %d was refused by the database.", poisoned.arrival.node_key, exc_info=error)
+        self._meters.counts[REJECTED.key(code=SampleRefused.code)] += 1
         poisoned.receipt(SampleRefused())
 
     async def _write(self, arrivals: list[Arrival]) -> list[Outcome]:

@@ -74,7 +74,8 @@ class Telemetry(msgspec.Struct, frozen=True, gc=False):
     """Store this sample and tell the worker what came of it, if it asked or if it failed.
 
     `sample` is None for a frame whose sample was rejected and answered already: a heartbeat still is
-    a sign of life. `skew_ms` is by how much the worker's clock is behind, None while that is not known.
+    a sign of life, and `rejected` is the error's code. `skew_ms` is by how much the worker's clock is behind, None
+    while that is not known.
     """
 
     kind: SampleKind
@@ -83,6 +84,7 @@ class Telemetry(msgspec.Struct, frozen=True, gc=False):
     wants_ack: bool
     warnings: tuple[str, ...]
     skew_ms: int | None = None
+    rejected: str | None = None
 
 
 Event = Authenticate | Register | Telemetry
@@ -199,7 +201,15 @@ class Session:
         answer = replies.telemetry_rejected if message.ack else replies.error_frame
         return Step(
             reply=answer(message.message_id, rejection, now),
-            event=Telemetry(sample.kind, None, message.message_id, wants_ack=False, warnings=(), skew_ms=skew_ms),
+            event=Telemetry(
+                sample.kind,
+                None,
+                message.message_id,
+                wants_ack=False,
+                warnings=(),
+                skew_ms=skew_ms,
+                rejected=rejection.code,
+            ),
         )
 
     def _rejection(self, sample: Sample, now: datetime) -> AiwmError | None:

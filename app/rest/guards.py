@@ -30,10 +30,16 @@ class Authentication(AbstractAuthenticationMiddleware):
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         """The caller, as `request.user`. Raises Unauthorized or Forbidden."""
-        scheme, _, token = connection.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            raise Unauthorized
-        return AuthenticationResult(user=self._tokens.verify_portal(token.strip()), auth=None)
+        token = bearer(connection.headers.get("Authorization", ""))
+        return AuthenticationResult(user=self._tokens.verify_portal(token), auth=None)
+
+
+def bearer(header: str) -> str:
+    """The token of an Authorization header. Raises Unauthorized where there is none."""
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthorized
+    return token.strip()
 
 
 async def provide_caller(request: Request[Caller, None, State]) -> Caller:

@@ -10,6 +10,7 @@ from app.rest.fleet import FleetController
 from app.rest.guards import Authentication, provide_caller
 from app.rest.history import HistoryController
 from app.rest.nodes import NodeController
+from app.rest.own_metrics import own_metrics
 from app.rest.system import live, ready, socket_io
 
 
@@ -17,7 +18,8 @@ def rest_handlers(tokens: Tokens) -> list[ControllerRouterHandler]:
     """The handlers: those behind a portal token in a router of their own, and those open to all.
 
     They ask for the dependencies `nodes` (domain.nodes.Nodes), `history` (domain.history.History), `fleet`
-    (domain.fleet.Fleet) and `database` (storage.database.Database).
+    (domain.fleet.Fleet), `peers` (domain.peers.Peers), `tokens` (domain.auth.Tokens) and `database`
+    (storage.database.Database).
     """
 
     def authentication(app: ASGIApp) -> Authentication:
@@ -30,4 +32,4 @@ def rest_handlers(tokens: Tokens) -> list[ControllerRouterHandler]:
         middleware=[authentication],
         dependencies={"caller": Provide(provide_caller)},
     )
-    return [behind_token, live, ready, socket_io]
+    return [behind_token, live, ready, own_metrics, socket_io]

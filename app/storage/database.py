@@ -114,6 +114,11 @@ class Database:
             finally:
                 connection.terminate()
 
+    @property
+    def in_use(self) -> int:
+        """How many connections of the pool somebody has at the moment."""
+        return int(self._engine.pool.checkedout())  # type: ignore[attr-defined]
+
     async def ping(self, seconds: float = 2.0) -> None:
         """Ask the database for a sign of life. Raises StorageUnavailable."""
         with _unavailable():

@@ -33,6 +33,11 @@ class Connection:
         """Whether this end has decided to close."""
         return self._close is not None
 
+    @property
+    def closed_by(self) -> str:
+        """Who ends the connection: the worker, or the close code of this end."""
+        return "worker" if self._close is None else str(self._close.code)
+
     def post(self, frame: bytes) -> None:
         """Send a frame soon. After the close it goes nowhere: nobody is there to read it."""
         if self._close is None and not self._is_closed:

@@ -13,6 +13,8 @@ from app.domain.auth import NodeClaims
 from app.domain.ingest import Ingest, Receipt
 from app.domain.registry import Member, Registry
 from app.errors import AiwmError
+from app.meters import CLOSED, FRAME_BYTES, FRAMES, REFUSED, REJECTED, WARNINGS, Meters
+from app.model import SampleKind
 from app.protocol import replies
 from app.protocol.session import (
     AUTHENTICATION_SECONDS,
@@ -26,6 +28,13 @@ from app.protocol.session import (
 )
 from app.storage.samples import Arrival, Outcome
 from app.ws.connection import Connection
+from app.ws.doors import Doors
+
+_FRAMES: Final = {kind: FRAMES.key(type=kind) for kind in SampleKind}
+_REGISTRATIONS: Final = FRAMES.key(type="registration")
+_BYTES: Final = FRAME_BYTES.key()
+_WARNINGS: Final = WARNINGS.key()
+TOO_MANY: Final = Close(1013, "Too many connections: try again later")
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +51,8 @@ class Gateway(msgspec.Struct, frozen=True):
     registry: Registry
     ingest: Ingest
     verify: Callable[[str], NodeClaims]
+    meters: Meters
+    doors: Doors
 
 
 class _Disconnected(Exception):
@@ -54,6 +65,14 @@ class _Disconnected(Exception):
 async def converse(socket: WebSocket[Any, Any, Any], gateway: Gateway) -> None:
     """One worker, from handshake to goodbye."""
     await socket.accept()
+    with gateway.doors.opened() as has_room:
+        if has_room:
+            await _welcome(socket, gateway)
+        else:
+            await socket.close(TOO_MANY.code, TOO_MANY.reason)
+
+
+async def _welcome(socket: WebSocket[Any, Any, Any], gateway: Gateway) -> None:
     connection = Connection(socket)
     conversation = _Conversation(socket, connection, gateway)
     by_worker = False
@@ -65,6 +84,7 @@ async def converse(socket: WebSocket[Any, Any, Any], gateway: Gateway) -> None:
         _log.exception("A conversation failed; the worker is asked to come again.")
         connection.hang_up(Close.because_of(AiwmError()))
     finally:
+        gateway.meters.counts[CLOSED.key(by=connection.closed_by)] += 1
         if conversation.member is not None:
             gateway.registry.leave(conversation.member, by_worker=by_worker)
         if connection.is_hung_up:
@@ -132,12 +152,14 @@ class _Conversation:
         try:
             member = await self._gateway.registry.join(self._gateway.verify(token), self._connection)
         except AiwmError as error:
+            self._gateway.meters.counts[REFUSED.key(code=error.code)] += 1
             await self._carry_out(self._session.refuse(error), 0)
             return
         self.member = member
         self._connection.post(self._session.admit(member.node_id, is_registered=member.is_registered))
 
     async def _register(self, event: Register) -> None:
+        self._gateway.meters.counts[_REGISTRATIONS] += 1
         at = await self._gateway.registry.register(self._owner(), event.hardware)
         self._connection.post(self._session.registered(at, event.warnings))
 
@@ -145,6 +167,13 @@ class _Conversation:
         member = self._owner()
         received_at = self._gateway.clock.now()
         sample = event.sample
+        counts = self._gateway.meters.counts
+        counts[_FRAMES[event.kind]] += 1
+        counts[_BYTES] += size
+        if event.warnings:
+            counts[_WARNINGS] += len(event.warnings)
+        if event.rejected is not None:
+            counts[REJECTED.key(code=event.rejected)] += 1
         gpus = await self._gateway.registry.number_gpus(member, sample) if sample is not None else ()
         arrival = Arrival(member.node_key, member.epoch, received_at, event.kind, sample, gpus, event.skew_ms)
         await self._gateway.ingest.put(arrival, size, self._receipt(event))

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from app.domain.ingest import Ingest
 from app.errors import AiwmError, SampleRefused
+from app.meters import Meters
 from app.model import GpuReading, Sample, SampleKind
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
@@ -25,7 +26,7 @@ GPU_METRICS = (850, 80_000, 20_000, 60_000, 720, 2500)
 @asynccontextmanager
 async def running(database: Database, engine: StorageEngine, clock: FakeClock, **options: int) -> AsyncIterator[Ingest]:
     """An ingest whose flusher runs."""
-    ingest = Ingest(database, engine, clock, capacity_bytes=options.get("capacity_bytes", 1_000_000))
+    ingest = Ingest(database, engine, clock, Meters(), capacity_bytes=options.get("capacity_bytes", 1_000_000))
     task = asyncio.create_task(ingest.run())
     try:
         yield ingest
@@ -174,7 +175,7 @@ async def test_a_full_buffer_makes_senders_wait(
     database: Database, engine: StorageEngine, clock: FakeClock, node_key: int
 ) -> None:
     """Beyond the high mark nothing goes in until a flush has made room; nothing is dropped."""
-    ingest = Ingest(database, engine, clock, capacity_bytes=2000)
+    ingest = Ingest(database, engine, clock, Meters(), capacity_bytes=2000)
     fates: list[Outcome | AiwmError] = []
     for second in range(2):
         await ingest.put(heartbeat(node_key, second), 1000, fates.append)

@@ -1,0 +1,42 @@
+"""How many sockets are open, and how many may be: fewer than the process may have files, so that it never runs out."""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from app.meters import ACCEPTED, SOCKETS, Meters, Values
+
+SPARE_FILES: Final = 200
+"""For the database, requests, downloads, and whoever is told that there is no room."""
+
+
+class Doors:
+    """Owned by the composition root."""
+
+    def __init__(self, meters: Meters, most: int) -> None:
+        self._meters = meters
+        self._most = most
+        self._open = 0
+        meters.gauges.append(self._gauges)
+
+    @contextmanager
+    def opened(self) -> Iterator[bool]:
+        """A socket for the length of the block; whether there is room for it."""
+        self._open += 1
+        self._meters.counts[ACCEPTED.key()] += 1
+        try:
+            yield self._open <= self._most
+        finally:
+            self._open -= 1
+
+    def _gauges(self) -> Values:
+        return {SOCKETS.key(): self._open}
+
+
+def room() -> int:
+    """As many sockets as this process may have; its limit of files is raised as far as it may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(hard - SPARE_FILES, hard // 2)
