@@ -1,40 +1,24 @@
-"""Load the benchmark fleet into a fresh database and print what it costs.
+"""`make bench`: what ingest, queries, memory and disk cost, each beside its target.
 
-AIWM_BENCH_DATABASE_URL names a server on which a database may be made and dropped (TimescaleDB, to see its
-figures); without it an embedded PostgreSQL is started, and thrown away afterwards.
+AIWM_BENCH_DATABASE_URL names a server on which databases may be made and dropped (TimescaleDB, to see its figures);
+without it an embedded PostgreSQL is started, and thrown away afterwards. `python -m bench ingest` or `… history`
+measures one part.
 """
 
 import asyncio
 import os
 import platform
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime, timedelta
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
-from urllib.parse import urlsplit
 
-import asyncpg
-from httpx import ASGITransport, AsyncClient
-
-from app.asgi import service
-from app.clock import SystemClock
-from app.domain.auth import Tokens
 from app.embedded import embedded_postgres
-from app.model import CallerRole, Owner
-from app.settings import Settings
-from app.storage import schema
-from app.storage.database import Database
-from app.storage.engines.choice import installed_engine
-from bench.load import compress, fill_day, make_nodes, roll_up
-from bench.questions import Question, growth, questions, timed
+from bench import history, ingest
 
-NODES: Final = 200
-GPUS: Final = 8
-MANY_NODES: Final = 100_000
-SECRET: Final = "b" * 32
-NAME: Final = "aiwm_bench"
+PARTS = {"ingest": ingest.bench, "history": history.bench}
 
 
 @contextmanager
@@ -47,94 +31,13 @@ def server() -> Iterator[str]:
             yield url
 
 
-@asynccontextmanager
-async def fresh_database(url: str) -> AsyncIterator[Database]:
-    """A migrated database that is gone afterwards."""
-    await _execute(url, f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")
-    await _execute(url, f"CREATE DATABASE {NAME}")
-    database = Database(urlsplit(url)._replace(path=f"/{NAME}").geturl())
-    try:
-        await schema.upgrade(database)
-        yield database
-    finally:
-        await database.close()
-        await _execute(url, f"DROP DATABASE {NAME} WITH (FORCE)")
-
-
-async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-async def bench(url: str) -> None:
-    """The whole report."""
-    now = datetime.now(UTC)
-    async with fresh_database(url) as database:
-        engine = await installed_engine(database)
-        print(
-            f"{now:%Y-%m-%d}, {engine.name}, {os.cpu_count()} cores, Python {platform.python_version()}\n", flush=True
-        )
-        keys = await make_nodes(database, NODES, GPUS, now)
-        rows = await fill_day(database, engine, keys, GPUS, now)
-        await roll_up(database, engine, SystemClock())
-        is_timescale = engine.name == "TimescaleDB"
-        if is_timescale:
-            sizes = await compress(database)
-            raw, small = (sizes[name] / rows for name in ("raw", "compressed"))
-            print(f"{rows:,} GPU rows: {raw:.1f} bytes a row in rows, {small:.2f} in columns (target 7)\n")
-        else:
-            async with database.driver_transaction() as connection:
-                raw = await connection.fetchval(
-                    "SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'gpu_metrics'::regclass"
-                )
-            print(f"{rows:,} GPU rows: {int(raw) / rows:.1f} bytes a row with their index\n")
-        settings = Settings(database_url=url, jwt_secret=(SECRET,))
-        async with service(settings, database, SystemClock(), on_failure=lambda: None) as app:
-            token = Tokens((SECRET,), SystemClock()).issue_portal("bench", CallerRole.ADMIN, Owner(), 3600)
-            headers = {"Authorization": f"Bearer {token}"}
-            async with AsyncClient(
-                transport=ASGITransport(app),  # type: ignore[arg-type]
-                base_url="http://bench",
-                headers=headers,
-            ) as client:
-                await _report(client, database, now, is_timescale=is_timescale)
-
-
-async def _report(client: AsyncClient, database: Database, now: datetime, *, is_timescale: bool) -> None:
-    async def ask(path: str) -> None:
-        answer = await client.get(path)
-        if answer.status_code != 200:
-            raise RuntimeError(f"{path}: {answer.text}")
-
-    async def row(question: Question) -> None:
-        took = await timed(ask, question)
-        target = "" if question.target is None else f"{question.target:g} ms"
-        print(f"| {question.text} | {took:.1f} ms | {target} |", flush=True)
-
-    node = f"{NODES // 2:024x}"
-    print("| question | median | target |\n| --- | --- | --- |")
-    for question in (*questions(node, is_timescale=is_timescale), *growth(node)):
-        await row(question)
-    for nodes in (10, 100, NODES):
-        async with database.driver_transaction() as connection:
-            await connection.execute(
-                "UPDATE nodes SET org_id = CASE WHEN node_key <= $1 THEN 'some' ELSE 'others' END", nodes
-            )
-        path = "/fleet/metrics?from=now-7d&interval=1h&fields=utilization&orgId=some"
-        await row(Question(f"hourly average of {nodes} nodes, 7 days", path))
-    await make_nodes(database, MANY_NODES, 0, now - timedelta(days=1), first=10**6, org="many")
-    async with database.driver_transaction() as connection:
-        await connection.execute("ANALYZE nodes, node_state", timeout=600)
-    await row(Question(f"GET /nodes?limit=100 with {MANY_NODES:,} nodes", "/nodes?limit=100", 10))
-
-
 def main() -> None:
     """Run it."""
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {platform.python_version()}\n", flush=True)
     with server() as url:
-        asyncio.run(bench(url))
+        for name, part in PARTS.items():
+            if not sys.argv[1:] or name in sys.argv[1:]:
+                asyncio.run(part(url))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,133 @@
+"""A fleet at the document's own cadence: a heartbeat every 30 s, metrics every 60 s, each node at its own moment."""
+
+import asyncio
+from datetime import UTC, datetime
+from random import Random
+from time import perf_counter
+from typing import Final, NamedTuple
+
+from app.storage.database import Database
+from bench import wire
+from bench.service import Service, token
+
+AT_ONCE: Final = 200
+TICK: Final = 0.05
+LATE_SECONDS: Final = 30
+
+
+class Fleet:
+    """Nodes `first` to `first + count - 1`, connected from one process."""
+
+    def __init__(self, port: int, first: int, count: int) -> None:
+        self._port = port
+        self._numbers = range(first, first + count)
+        self._workers: list[wire.Worker] = []
+        self._sent: dict[str, float] = {}
+        self.latencies: list[float] = []
+        self.frames = 0
+
+    async def connect(self) -> None:
+        """Connect and register them all."""
+        room = asyncio.Semaphore(AT_ONCE)
+
+        async def one(number: int) -> wire.Worker:
+            async with room:
+                local = f"127.0.{number // 20_000}.{1 + number % 4}"
+                return await wire.connect(self._port, token(number), number, self._heard, local)
+
+        self._workers = list(await asyncio.gather(*(one(number) for number in self._numbers)))
+
+    async def run(self, seconds: float) -> None:
+        """Send for so long, then wait for what is not acknowledged yet."""
+        random = Random(self._numbers.start)
+        phases = [random.random() * 30 for _ in self._workers]
+        order = sorted(range(len(phases)), key=phases.__getitem__)
+        began, turn, place = perf_counter(), 0, 0
+        while (passed := perf_counter() - began) < seconds:
+            while order and turn * 30 + phases[order[place]] <= passed:
+                self._send(order[place], turn)
+                place += 1
+                if place == len(order):
+                    place, turn = 0, turn + 1
+            await asyncio.sleep(TICK)
+        try:
+            async with asyncio.timeout(LATE_SECONDS):
+                while self._sent:
+                    await asyncio.sleep(TICK)
+        except TimeoutError:
+            pass
+
+    @property
+    def unacknowledged(self) -> int:
+        """Frames that were never acknowledged."""
+        return len(self._sent)
+
+    @property
+    def lost_connections(self) -> int:
+        """Sockets that did not stay open."""
+        return sum(worker.closed for worker in self._workers)
+
+    def close(self) -> None:
+        """Cut all wires."""
+        for worker in self._workers:
+            worker.transport.abort()
+
+    def _send(self, place: int, turn: int) -> None:
+        number, now = self._numbers[place], datetime.now(UTC)
+        kinds = (wire.heartbeat, wire.metrics) if (turn + number) % 2 == 0 else (wire.heartbeat,)
+        for kind in kinds:
+            message_id = f"{kind.__name__[0]}-{number}-{turn}"
+            self._workers[place].transport.write(kind(number, message_id, now))
+            self._sent[message_id] = perf_counter()
+            self.frames += 1
+
+    def _heard(self, message_id: str) -> None:
+        self.latencies.append(perf_counter() - self._sent.pop(message_id))
+
+
+class Steady(NamedTuple):
+    """What a fleet cost: seconds, bytes, and shares of one core."""
+
+    nodes: int
+    connected_in: float
+    frames: int
+    unacknowledged: int
+    lost_connections: int
+    offline: int
+    p50: float
+    p99: float
+    cpu_a_node: float
+    """Microseconds of the gateways' processors for a node and second."""
+    memory_a_node: float
+
+
+async def steady(database: Database, service: Service, nodes: int, seconds: float) -> Steady:
+    """Connect so many nodes, let them report for so long, and say what came of it."""
+    empty = await service.metrics()
+    fleet = Fleet(service.port, 1, nodes)
+    began = perf_counter()
+    await fleet.connect()
+    connected_in = perf_counter() - began
+    await asyncio.sleep(2)
+    full = await service.metrics()
+    await fleet.run(seconds)
+    after = await service.metrics()
+    async with database.driver_transaction() as connection:
+        offline = await connection.fetchval(
+            "SELECT count(*) FROM node_state JOIN nodes USING (node_key) WHERE registered_at IS NOT NULL AND status <> 'online'"
+        )
+    fleet.close()
+    latencies = sorted(fleet.latencies)
+    cpu, memory = "aiwm_process_cpu_seconds_total{}", "aiwm_process_resident_memory_bytes{}"
+    return Steady(
+        nodes=nodes,
+        connected_in=connected_in,
+        frames=fleet.frames,
+        unacknowledged=fleet.unacknowledged,
+        lost_connections=fleet.lost_connections,
+        offline=offline,
+        p50=latencies[len(latencies) // 2],
+        p99=latencies[len(latencies) * 99 // 100],
+        cpu_a_node=(after[cpu] - full[cpu]) / nodes / seconds * 1e6,
+        memory_a_node=(full[memory] - empty[memory]) / nodes,
+    )
