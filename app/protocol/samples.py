@@ -1,7 +1,7 @@
 """A telemetry message becomes a sample: measured in steps, with what can't be true left out and named."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.clock import to_milliseconds
 from app.errors import InvalidMessage
@@ -81,7 +81,7 @@ def _heartbeat(message: Heartbeat, warnings: list[str]) -> Sample:
         time=_time(data.timestamp or message.timestamp),
         values=_steps(
             (data.status, data.cpu_usage, data.ram_usage, data.active_deployments, data.uptime_seconds),
-            HEARTBEAT_FIELDS,
+            _HEARTBEAT,
             "data",
             warnings,
         ),
@@ -89,7 +89,7 @@ def _heartbeat(message: Heartbeat, warnings: list[str]) -> Sample:
             GpuReading(
                 gpu.device_id,
                 None,
-                _steps((gpu.utilization, gpu.temperature), GPU_HEARTBEAT_FIELDS, gpu.device_id, warnings),
+                _steps((gpu.utilization, gpu.temperature), _GPU_HEARTBEAT, gpu.device_id, warnings),
             )
             for gpu in data.gpu_status or ()
         ),
@@ -109,7 +109,7 @@ def _metrics(message: Metrics, warnings: list[str]) -> Sample:
     return Sample(
         kind=SampleKind.METRICS,
         time=_time(data.timestamp),
-        values=_steps(values, NODE_METRIC_FIELDS, "data", warnings),
+        values=_steps(values, _NODE_METRICS, "data", warnings),
         gpus=tuple(
             GpuReading(
                 gpu.device_id,
@@ -123,7 +123,7 @@ def _metrics(message: Metrics, warnings: list[str]) -> Sample:
                         gpu.temperature,
                         gpu.power_usage,
                     ),
-                    GPU_METRIC_FIELDS,
+                    _GPU_METRICS,
                     gpu.device_id,
                     warnings,
                 ),
@@ -133,17 +133,47 @@ def _metrics(message: Metrics, warnings: list[str]) -> Sample:
     )
 
 
-def _steps(values: tuple[Any, ...], fields: tuple[Field, ...], where: str, warnings: list[str]) -> tuple[Any, ...]:
-    steps = []
-    for value, field in zip(values, fields, strict=True):
-        if value is None or field.quantity is None:
-            steps.append(value)
-            continue
-        step = field.quantity.to_steps(value)
-        if step is None:
-            warnings.append(_disbelief(field.name, value, field.quantity, where))
-        steps.append(step)
-    return tuple(steps)
+class _Bounds(NamedTuple):
+    """A field as the loop below takes it apart, sixty times a frame: attributes would cost as much as the work."""
+
+    low: float
+    high: float
+    steps_per_unit: int
+    """0 for text."""
+    field: Field
+
+
+def _bounds(fields: tuple[Field, ...]) -> tuple[_Bounds, ...]:
+    return tuple(
+        _Bounds(0, 0, 0, field)
+        if field.quantity is None
+        else _Bounds(field.quantity.low, field.quantity.high, field.quantity.steps_per_unit, field)
+        for field in fields
+    )
+
+
+_HEARTBEAT, _GPU_HEARTBEAT = _bounds(HEARTBEAT_FIELDS), _bounds(GPU_HEARTBEAT_FIELDS)
+_NODE_METRICS, _GPU_METRICS = _bounds(NODE_METRIC_FIELDS), _bounds(GPU_METRIC_FIELDS)
+
+
+def _steps(values: tuple[Any, ...], bounds: tuple[_Bounds, ...], where: str, warnings: list[str]) -> tuple[Any, ...]:
+    return tuple(
+        [
+            value
+            if value is None or not steps_per_unit
+            else round(value * steps_per_unit)
+            if low <= value <= high
+            else _left_out(value, field, where, warnings)
+            for value, (low, high, steps_per_unit, field) in zip(values, bounds, strict=True)
+        ]
+    )
+
+
+def _left_out(value: float, field: Field, where: str, warnings: list[str]) -> int | None:
+    """None, with a warning."""
+    if field.quantity is not None:
+        warnings.append(_disbelief(field.name, value, field.quantity, where))
+    return None
 
 
 def _disbelief(name: str, value: float, quantity: Quantity, where: str) -> str:
