@@ -137,6 +137,7 @@ def http_server(app: Litestar, settings: Settings, announce: Callable[[], None])
         ws_ping_timeout=None,
         timeout_graceful_shutdown=GOODBYE_SECONDS,
         lifespan="off",
+        proxy_headers=False,  # whom to believe is for a setting to say
         access_log=False,
         server_header=False,
         log_config=None,
