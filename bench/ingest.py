@@ -29,7 +29,9 @@ async def bench(url: str) -> None:
         print(f"{engine.name}\n\n| ingest | measured | target |\n| --- | --- | --- |", flush=True)
         async with serving(database.url, workers=GATEWAYS) as service:
             found = await flood(database, service, keys)
-        print(f"| flood through {SOCKETS} sockets to {GATEWAYS} gateways, median of {ROUNDS} | {found.through_sockets:,.0f} rows/s | |")
+        print(
+            f"| flood through {SOCKETS} sockets to {GATEWAYS} gateways, median of {ROUNDS} | {found.through_sockets:,.0f} rows/s | |"
+        )
         print(f"| the same rows by a binary COPY made before | {found.by_copy:,.0f} rows/s | |")
         print(f"| ratio | {found.ratio:.2f} | 0.3 |")
         print(f"| gateway CPU a telemetry frame, 8 GPUs | {found.cpu_a_frame:.0f} µs | 90 µs |", flush=True)

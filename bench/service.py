@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
@@ -32,8 +33,9 @@ def token(number: int) -> str:
 class Service:
     """A service that answers on a port."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, pid: int) -> None:
         self.port = port
+        self._pid = pid
         self._http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False)
 
     async def is_ready(self) -> bool:
@@ -42,6 +44,11 @@ class Service:
             return (await self._http.get("/health/ready")).status_code == 200
         except httpx.TransportError:
             return False
+
+    def gateways(self) -> list[int]:
+        """The processes of its gateways, where it has several."""
+        children = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text().split()
+        return [int(pid) for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
 
     async def metrics(self) -> dict[str, float]:
         """Its own metrics."""
@@ -62,7 +69,7 @@ async def serving(database_url: str, *, workers: int = 1, **settings: str) -> As
         own |= {"AIWM_WORKERS": str(workers), "AIWM_DATA_DIR": folder, "AIWM_LOG_LEVEL": "warning"} | settings
         process = subprocess.Popen([sys.executable, "-m", "app.cli", "serve"], env=own, stdout=subprocess.DEVNULL)
         try:
-            service = Service(port)
+            service = Service(port, process.pid)
             async with asyncio.timeout(READY_SECONDS):
                 while not await service.is_ready():
                     await asyncio.sleep(0.2)

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.model import GpuDevice, Hardware, NodeStatus
 from app.quantities import CELSIUS, PERCENT, VRAM, Quantity
 from app.storage import registrations
-from app.storage.gpus import KnownGpu, number_gpus
+from app.storage.gpus import KnownGpu, known_gpu, number_gpus
 from app.storage.transitions import moves
 
 
@@ -97,7 +97,7 @@ def _claim(row: Any) -> Claim:
         disabled=row.disabled,
         is_registered=row.is_registered,
         # A device that had several models has several rows: the one last seen is its present one.
-        gpus={device: KnownGpu(gpu, model) for device, gpu, model in gpus},
+        gpus={device: known_gpu(gpu, model) for device, gpu, model in gpus},
     )
 
 

@@ -1,5 +1,6 @@
 """The GPUs of a node: each device and model has a small number, which is what samples carry."""
 
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -17,6 +18,11 @@ class KnownGpu(msgspec.Struct, frozen=True, gc=False):
 
     gpu: int
     model: str | None
+
+
+def known_gpu(gpu: int, model: str | None) -> KnownGpu:
+    """One of many thousand; the models that they have are few."""
+    return KnownGpu(gpu, None if model is None else sys.intern(model))
 
 
 _LOCK_NODE: Final = text("SELECT 1 FROM node_state WHERE node_key = :node_key FOR UPDATE")
@@ -40,7 +46,7 @@ async def number_gpus(
     """
     await connection.execute(_LOCK_NODE, {"node_key": node_key})
     rows = (await connection.execute(_GPUS, {"node_key": node_key})).all()
-    known = {row.device_id: KnownGpu(row.gpu, row.model) for row in rows}
+    known = {row.device_id: known_gpu(row.gpu, row.model) for row in rows}
     by_identity = {(row.device_id, row.model): row.gpu for row in rows}
     highest = max((row.gpu for row in rows), default=0)
     inserts: list[dict[str, Any]] = []
@@ -64,7 +70,7 @@ async def number_gpus(
             inserts.append(row | {"device_id": device.device_id})
         else:
             updates.append(row)
-        known[device.device_id] = KnownGpu(number, model)
+        known[device.device_id] = known_gpu(number, model)
     if inserts:
         await connection.execute(_INSERT_GPU, inserts)
     if updates:

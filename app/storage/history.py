@@ -41,6 +41,8 @@ _SET_LIMITS: Final = compiled(
     select(
         func.set_config("statement_timeout", bindparam("timeout"), True),
         func.set_config("plan_cache_mode", "force_custom_plan", True),
+        # Compiling would take longer than most of them run.
+        func.set_config("jit", "off", True),
     )
 )
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.model import Hardware, NodeStatus
 from app.quantities import CELSIUS, PERCENT, VRAM, Quantity
-from app.storage.gpus import KnownGpu
+from app.storage.gpus import KnownGpu, known_gpu
 from app.storage.registrations import FACTS
 from app.storage.transitions import moves
 
@@ -77,7 +77,7 @@ async def register_returning(
                 "memories": [_values(*machine, "memory_free", VRAM) for machine in machines],
             },
         )
-    return {row.node_key: {device: KnownGpu(gpu, model) for device, gpu, model, _, _ in row.gpus} for row in back}
+    return {row.node_key: {device: known_gpu(gpu, model) for device, gpu, model, _, _ in row.gpus} for row in back}
 
 
 def _is_as_before(row: Row[Any], hardware: Hardware) -> bool:

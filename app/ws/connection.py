@@ -22,7 +22,7 @@ class Connection:
 
     def __init__(self, socket: WebSocket[Any, Any, Any]) -> None:
         self._socket = socket
-        self._outbox: deque[bytes] = deque()
+        self._outbox: deque[bytes] | None = None  # an empty one takes 760 bytes
         self._close: Close | None = None
         self._is_closed = False
         self._writer: asyncio.Task[None] | None = None
@@ -41,6 +41,8 @@ class Connection:
     def post(self, frame: bytes) -> None:
         """Send a frame soon. After the close it goes nowhere: nobody is there to read it."""
         if self._close is None and not self._is_closed:
+            if self._outbox is None:
+                self._outbox = deque()
             self._outbox.append(frame)
             self._write()
 
@@ -52,7 +54,7 @@ class Connection:
 
     async def room(self) -> None:
         """Wait until the worker has read enough of what was sent to it."""
-        while len(self._outbox) >= OUTBOX_FRAMES and not self._is_closed:
+        while self._outbox and len(self._outbox) >= OUTBOX_FRAMES and not self._is_closed:
             self._room = asyncio.Event()
             await self._room.wait()
 
@@ -64,7 +66,7 @@ class Connection:
     def abandon(self) -> None:
         """The socket is gone: forget what was to be sent."""
         self._is_closed = True
-        self._outbox.clear()
+        self._outbox = None
         if self._writer is not None:
             self._writer.cancel()
 
@@ -74,11 +76,13 @@ class Connection:
 
     async def _drain(self) -> None:
         try:
-            while self._outbox:
-                text = self._outbox.popleft().decode()
+            outbox = self._outbox
+            while outbox:
+                text = outbox.popleft().decode()
                 await self._socket.send({"type": "websocket.send", "bytes": None, "text": text})
-                if self._room is not None and len(self._outbox) < OUTBOX_FRAMES // 2:
+                if self._room is not None and len(outbox) < OUTBOX_FRAMES // 2:
                     self._room.set()
+            self._outbox = None
             if self._close is not None:
                 self._is_closed = True
                 await self._socket.send(

@@ -1,8 +1,6 @@
 """How many sockets are open, and how many may be: fewer than the process may have files, so that it never runs out."""
 
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from app.meters import ACCEPTED, SOCKETS, Meters, Values
@@ -20,15 +18,15 @@ class Doors:
         self._open = 0
         meters.gauges.append(self._gauges)
 
-    @contextmanager
-    def opened(self) -> Iterator[bool]:
-        """A socket for the length of the block; whether there is room for it."""
+    def enter(self) -> bool:
+        """A socket was opened: whether there is room for it. `leave` is due in either case."""
         self._open += 1
         self._meters.counts[ACCEPTED.key()] += 1
-        try:
-            yield self._open <= self._most
-        finally:
-            self._open -= 1
+        return self._open <= self._most
+
+    def leave(self) -> None:
+        """A socket is closed."""
+        self._open -= 1
 
     def _gauges(self) -> Values:
         return {SOCKETS.key(): self._open}

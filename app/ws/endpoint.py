@@ -65,25 +65,21 @@ class _Disconnected(Exception):
 async def converse(socket: WebSocket[Any, Any, Any], gateway: Gateway) -> None:
     """One worker, from handshake to goodbye."""
     await socket.accept()
-    with gateway.doors.opened() as has_room:
-        if has_room:
-            await _welcome(socket, gateway)
-        else:
-            await socket.close(TOO_MANY.code, TOO_MANY.reason)
-
-
-async def _welcome(socket: WebSocket[Any, Any, Any], gateway: Gateway) -> None:
     connection = Connection(socket)
     conversation = _Conversation(socket, connection, gateway)
     by_worker = False
     try:
-        await conversation.run()
+        if gateway.doors.enter():
+            await conversation.run()
+        else:
+            connection.hang_up(TOO_MANY)
     except _Disconnected as goodbye:
         by_worker = goodbye.by_worker and not connection.is_hung_up
     except Exception:  # noqa: BLE001 – a defect of ours costs one connection, and is logged
         _log.exception("A conversation failed; the worker is asked to come again.")
         connection.hang_up(Close.because_of(AiwmError()))
     finally:
+        gateway.doors.leave()
         gateway.meters.counts[CLOSED.key(by=connection.closed_by)] += 1
         if conversation.member is not None:
             gateway.registry.leave(conversation.member, by_worker=by_worker)
@@ -116,7 +112,10 @@ class _Conversation:
             await self._connection.room()
 
     async def _authenticate(self) -> bool:
-        step = self._session.open(self._socket.headers.get("authorization"))
+        # Not `socket.headers`, which would keep a second copy of all of them for as long as the socket lasts.
+        headers = self._socket.scope["headers"]
+        header = next((value.decode("latin-1") for name, value in headers if name == b"authorization"), None)
+        step = self._session.open(header)
         try:
             if step.event is None and step.close is None:
                 async with asyncio.timeout(AUTHENTICATION_SECONDS):

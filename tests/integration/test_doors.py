@@ -1,0 +1,39 @@
+"""Too many connections: told so, before files run out."""
+
+import pytest
+
+from app.meters import Meters
+from app.storage.database import Database
+from app.ws import doors
+from app.ws.doors import Doors
+from tests.fakes import FakeClock
+from tests.integration.gateway import running_gateway
+from tests.integration.test_lifecycle import introduce
+
+
+async def test_beyond_its_room_a_worker_is_asked_to_come_later(
+    database: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1013; who was there stays, and a place that becomes free is taken."""
+    monkeypatch.setattr("app.asgi.room", lambda: 1)
+    async with running_gateway(database, clock) as gateway:
+        node_id = await gateway.create_node()
+        token = await gateway.make_token(node_id)
+        async with gateway.worker(token) as first:
+            await introduce(first)
+            async with gateway.worker(token) as second:
+                assert await second.closed() == 1013
+            assert await gateway.status(node_id) == ("online", True)
+        await gateway.becomes(node_id, "offline", connected=False)
+        async with gateway.worker(token) as third:
+            await introduce(third)
+
+
+def test_room_is_less_than_files() -> None:
+    """For the database, requests, and whoever is told that there is no room."""
+    counted = Doors(Meters(), 2)
+    assert [counted.enter() for _ in range(3)] == [True, True, False]
+    counted.leave()
+    counted.leave()
+    assert counted.enter()
+    assert doors.room() > 0
