@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 INSTALL := VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet
 
-.PHONY: help run test check bench chaos format lock wheel clean
+.PHONY: help run test check bench bench-fleet chaos format lock wheel clean
 
 help:  ## Show what can be made.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -27,6 +27,9 @@ check: $(VENV)/.dev  ## Format, lint, types, import contract, migrations.
 
 bench: $(VENV)/.dev  ## Measure queries and disk; AIWM_BENCH_DATABASE_URL for a server of yours (TimescaleDB, say).
 	@$(BIN)/python -m bench
+
+bench-fleet: $(VENV)/.dev  ## 1,000 to 100,000 nodes at the document's cadence, ten minutes each: takes an hour.
+	@AIWM_BENCH_NODES=1000,10000,50000,100000 AIWM_BENCH_SECONDS=600 $(BIN)/python -m bench ingest
 
 chaos: $(VENV)/.dev  ## Kill, stop and cut what there is under load, and count what was kept.
 	@$(BIN)/python -m bench.chaos $(ARGS)

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -46,8 +46,12 @@ class Cluster:
         self.url = self._server.url
 
     def signal(self, number: signal.Signals) -> None:
-        """To every process of the server."""
-        os.killpg(self._pid, number)
+        """To every process of the server: each has a group of its own."""
+        pid = self._pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in (pid, *map(int, children)):
+            with suppress(ProcessLookupError):
+                os.kill(each, number)
 
     def restart(self) -> None:
         """After a kill."""

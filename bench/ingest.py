@@ -7,7 +7,7 @@ from typing import Final
 from app.storage.engines.choice import installed_engine
 from bench.databases import fresh_database
 from bench.flood import ROUNDS, SOCKETS, flood
-from bench.load import make_nodes
+from bench.load import make_fleet, make_nodes
 from bench.service import serving
 from bench.steady import Steady, steady
 
@@ -15,7 +15,8 @@ STEADY_NODES: Final = tuple(int(count) for count in os.environ.get("AIWM_BENCH_N
 GATEWAYS: Final = 3
 """For the flood: one more than cores, so that one has work while another waits for the database."""
 
-STEADY_SECONDS: Final = 60.0
+STEADY_SECONDS: Final = float(os.environ.get("AIWM_BENCH_SECONDS", "60"))
+NODES_A_GATEWAY: Final = 18_000
 
 
 async def bench(url: str) -> None:
@@ -41,8 +42,8 @@ async def bench(url: str) -> None:
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for nodes in STEADY_NODES:
         async with fresh_database(url) as database:
-            await make_nodes(database, nodes, 0, datetime.now(UTC), first=0)
-            async with serving(database.url) as service:
+            await make_fleet(database, nodes, datetime.now(UTC))
+            async with serving(database.url, workers=-(-nodes // NODES_A_GATEWAY)) as service:
                 print(_row(await steady(database, service, nodes, STEADY_SECONDS)), flush=True)
     print("\nTargets: all acknowledged, none offline, p99 2 s, 28 KiB a node.\n")
 

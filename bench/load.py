@@ -37,6 +37,19 @@ _GPUS: Final = """
         80000, $3, $3
     FROM unnest($1::integer[]) node_key, generate_series(1, $2::smallint) gpu
 """
+# As `wire.register` tells it, so that these machines come back rather than register for the first time.
+_FACTS: Final = """
+    UPDATE nodes SET hostname = 'gpu-' || n, os = 'Ubuntu 24.04 LTS', cpu_cores = 128, cpu_model = 'AMD EPYC 9654',
+        ram_total = 1024, disk_total = 7680, ip_address = '10.0.0.1', daemon_version = '1.0.0',
+        container_runtime = 'docker'
+    FROM generate_series(1, $1::integer) n WHERE id = lpad(to_hex(n), 24, '0')
+"""
+_CARDS: Final = """
+    INSERT INTO gpus (node_key, gpu, device_id, model, memory_total, first_seen, last_seen)
+    SELECT node_key, gpu + 1, format('GPU-%s-%s-4c1d-9b7f-0123456789ab', lpad(n::text, 6, '0'), gpu),
+        'NVIDIA H100 80GB HBM3', 80000, $2, $2
+    FROM generate_series(1, $1::integer) n JOIN nodes ON id = lpad(to_hex(n), 24, '0'), generate_series(0, 7) gpu
+"""
 _MATERIALIZED: Final = """
     SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)
     FROM timescaledb_information.continuous_aggregates WHERE view_schema = 'aiwm' AND view_name = $1
@@ -53,6 +66,18 @@ async def make_nodes(
         if gpus:
             await connection.execute(_GPUS, keys, gpus, now)
     return keys
+
+
+async def make_fleet(database: Database, nodes: int, now: datetime) -> None:
+    """Nodes 1 to `nodes` that registered before, offline, with the machines of `wire.register`."""
+    await make_nodes(database, nodes, 0, now - timedelta(days=1), first=0)
+    async with database.driver_transaction() as connection:
+        await connection.execute(_FACTS, nodes, timeout=300)
+        await connection.execute(_CARDS, nodes, now, timeout=300)
+        await connection.execute("UPDATE node_state SET status = 'offline', gateway_id = NULL", timeout=300)
+    async with database.alone("bench") as alone:
+        if alone is not None:
+            await alone.execute("VACUUM ANALYZE nodes, node_state, gpus", timeout=300)
 
 
 async def fill_day(database: Database, engine: StorageEngine, keys: list[int], gpus: int, end: datetime) -> int:

@@ -1,7 +1,9 @@
 """A fleet at the document's own cadence: a heartbeat every 30 s, metrics every 60 s, each node at its own moment."""
 
 import asyncio
+import multiprocessing
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from random import Random
 from time import perf_counter
 from typing import Final, NamedTuple
@@ -13,6 +15,8 @@ from bench.service import Service, token
 AT_ONCE: Final = 200
 TICK: Final = 0.05
 LATE_SECONDS: Final = 30
+NODES_A_CLIENT: Final = 17_000
+"""A process may have 20,000 files."""
 
 
 class Fleet:
@@ -67,11 +71,6 @@ class Fleet:
         """Sockets that did not stay open."""
         return sum(worker.closed for worker in self._workers)
 
-    def close(self) -> None:
-        """Cut all wires."""
-        for worker in self._workers:
-            worker.transport.abort()
-
     def _send(self, place: int, turn: int) -> None:
         number, now = self._numbers[place], datetime.now(UTC)
         kinds = (wire.heartbeat, wire.metrics) if (turn + number) % 2 == 0 else (wire.heartbeat,)
@@ -101,30 +100,84 @@ class Steady(NamedTuple):
     memory_a_node: float
 
 
+class Report(NamedTuple):
+    """What one client process saw."""
+
+    frames: int
+    unacknowledged: int
+    lost_connections: int
+    latencies: list[float]
+
+
+class Client:
+    """A process with its part of the fleet. It does what it is told, a word at a time, and answers when it is done."""
+
+    def __init__(self, port: int, first: int, count: int) -> None:
+        self._ours, theirs = _spawn.Pipe()
+        self._process = _spawn.Process(target=_serve, args=(port, first, count, theirs), daemon=True)
+        self._process.start()
+
+    async def tell(self, seconds: float | None) -> Report | None:
+        """Connect (None), or report for so many seconds."""
+        self._ours.send(seconds)
+        answer: Report | None = await asyncio.to_thread(self._ours.recv)
+        return answer
+
+    def end(self) -> None:
+        """Cut all wires."""
+        self._process.terminate()
+        self._process.join()
+
+
+_spawn = multiprocessing.get_context("spawn")
+
+
+def _serve(port: int, first: int, count: int, orders: Connection) -> None:
+    asyncio.run(_obey(Fleet(port, first, count), orders))
+
+
+async def _obey(fleet: Fleet, orders: Connection) -> None:
+    while True:
+        seconds = await asyncio.to_thread(orders.recv)
+        if seconds is None:
+            await fleet.connect()
+            orders.send(None)
+        else:
+            await fleet.run(seconds)
+            orders.send(Report(fleet.frames, fleet.unacknowledged, fleet.lost_connections, fleet.latencies))
+
+
 async def steady(database: Database, service: Service, nodes: int, seconds: float) -> Steady:
     """Connect so many nodes, let them report for so long, and say what came of it."""
     empty = await service.metrics()
-    fleet = Fleet(service.port, 1, nodes)
-    began = perf_counter()
-    await fleet.connect()
-    connected_in = perf_counter() - began
-    await asyncio.sleep(2)
-    full = await service.metrics()
-    await fleet.run(seconds)
-    after = await service.metrics()
+    firsts = range(1, nodes + 1, NODES_A_CLIENT)
+    clients = [Client(service.port, first, min(NODES_A_CLIENT, nodes + 1 - first)) for first in firsts]
+    try:
+        began = perf_counter()
+        await asyncio.gather(*(client.tell(None) for client in clients))
+        connected_in = perf_counter() - began
+        await asyncio.sleep(2)
+        full = await service.metrics()
+        reports = [report for report in await asyncio.gather(*(client.tell(seconds) for client in clients)) if report]
+        after = await service.metrics()
+    except BaseException:
+        for client in clients:
+            client.end()
+        raise
     async with database.driver_transaction() as connection:
         offline = await connection.fetchval(
             "SELECT count(*) FROM node_state JOIN nodes USING (node_key) WHERE registered_at IS NOT NULL AND status <> 'online'"
         )
-    fleet.close()
-    latencies = sorted(fleet.latencies)
+    for client in clients:
+        client.end()
+    latencies = sorted(latency for report in reports for latency in report.latencies)
     cpu, memory = "aiwm_process_cpu_seconds_total{}", "aiwm_process_resident_memory_bytes{}"
     return Steady(
         nodes=nodes,
         connected_in=connected_in,
-        frames=fleet.frames,
-        unacknowledged=fleet.unacknowledged,
-        lost_connections=fleet.lost_connections,
+        frames=sum(report.frames for report in reports),
+        unacknowledged=sum(report.unacknowledged for report in reports),
+        lost_connections=sum(report.lost_connections for report in reports),
         offline=offline,
         p50=latencies[len(latencies) // 2],
         p99=latencies[len(latencies) * 99 // 100],

@@ -27,6 +27,7 @@ FLUSH_ROWS: Final = 20_000
 FLUSH_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = (0.1, 5.0)
 DRAIN_SECONDS: Final = 20.0
+COMPLAINT_SECONDS: Final = 1.0
 
 _STORED: Final = {outcome: STORED.key(outcome=outcome) for outcome in Outcome}
 _TABLES: Final = {
@@ -67,6 +68,7 @@ class Ingest:
         self._buffer: deque[_Waiting] = deque()
         self._bytes = 0
         self._rows = 0
+        self._complained_at = -COMPLAINT_SECONDS
         self._in_flight = 0
         self._in_flight_since: float | None = None
         self._has_room = asyncio.Event()
@@ -179,13 +181,7 @@ class Ingest:
                 await self._isolate(batch, error)
                 return
             except Exception as error:  # noqa: BLE001 – whatever it is, it is not the data's fault: the batch is kept
-                is_away = isinstance(error, StorageUnavailable)
-                _log.warning(
-                    "%d frames wait to be stored: %s.",
-                    len(batch) + len(self._buffer),
-                    repr(error.__cause__ or error) if is_away else "the database did not take them",
-                    exc_info=None if is_away else error,
-                )
+                self._complain(len(batch) + len(self._buffer), error)
                 self._meters.counts[RETRIES.key()] += 1
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, longest)
@@ -194,6 +190,20 @@ class Ingest:
                 for waiting, outcome in zip(batch, outcomes, strict=True):
                     waiting.receipt(outcome)
                 return
+
+    def _complain(self, frames: int, error: Exception) -> None:
+        """A line a second at most: a fault that lasts is one fault."""
+        now = self._clock.monotonic()
+        if now - self._complained_at < COMPLAINT_SECONDS:
+            return
+        self._complained_at = now
+        is_away = isinstance(error, StorageUnavailable)
+        _log.warning(
+            "%d frames wait to be stored: %s.",
+            frames,
+            repr(error.__cause__ or error) if is_away else "the database did not take them",
+            exc_info=None if is_away else error,
+        )
 
     def _count(self, batch: Sequence[_Waiting], outcomes: Sequence[Outcome], began: float) -> None:
         meters, now = self._meters, self._clock.monotonic()
