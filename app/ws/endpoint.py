@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
+from itertools import count
 from typing import Any, Final
 
 import msgspec
 from litestar import WebSocket
 
+from app import logs
 from app.clock import Clock
 from app.domain.auth import NodeClaims
 from app.domain.ingest import Ingest, Receipt
@@ -34,6 +37,7 @@ _FRAMES: Final = {kind: FRAMES.key(type=kind) for kind in SampleKind}
 _REGISTRATIONS: Final = FRAMES.key(type="registration")
 _BYTES: Final = FRAME_BYTES.key()
 _WARNINGS: Final = WARNINGS.key()
+_numbers = count(1)
 TOO_MANY: Final = Close(1013, "Too many connections: try again later")
 
 _log = logging.getLogger(__name__)
@@ -65,8 +69,10 @@ class _Disconnected(Exception):
 async def converse(socket: WebSocket[Any, Any, Any], gateway: Gateway) -> None:
     """One worker, from handshake to goodbye."""
     await socket.accept()
+    name = f"{os.getpid()}-{next(_numbers)}"
+    logs.about(connection=name)
     connection = Connection(socket)
-    conversation = _Conversation(socket, connection, gateway)
+    conversation = _Conversation(socket, connection, gateway, name)
     by_worker = False
     try:
         if gateway.doors.enter():
@@ -81,6 +87,7 @@ async def converse(socket: WebSocket[Any, Any, Any], gateway: Gateway) -> None:
     finally:
         gateway.doors.leave()
         gateway.meters.counts[CLOSED.key(by=connection.closed_by)] += 1
+        _log.debug("Closed by %s.", connection.closed_by)
         if conversation.member is not None:
             gateway.registry.leave(conversation.member, by_worker=by_worker)
         if connection.is_hung_up:
@@ -91,9 +98,10 @@ async def converse(socket: WebSocket[Any, Any, Any], gateway: Gateway) -> None:
 class _Conversation:
     """The session's steps carried out, one frame after another. Owned by `converse`."""
 
-    __slots__ = ("_connection", "_gateway", "_session", "_socket", "member")
+    __slots__ = ("_connection", "_gateway", "_name", "_session", "_socket", "member")
 
-    def __init__(self, socket: WebSocket[Any, Any, Any], connection: Connection, gateway: Gateway) -> None:
+    def __init__(self, socket: WebSocket[Any, Any, Any], connection: Connection, gateway: Gateway, name: str) -> None:
+        self._name = name
         self._socket = socket
         self._connection = connection
         self._gateway = gateway
@@ -152,9 +160,12 @@ class _Conversation:
             member = await self._gateway.registry.join(self._gateway.verify(token), self._connection)
         except AiwmError as error:
             self._gateway.meters.counts[REFUSED.key(code=error.code)] += 1
+            _log.debug("Refused: %s.", error.code)
             await self._carry_out(self._session.refuse(error), 0)
             return
         self.member = member
+        logs.about(connection=self._name, node=member.node_id)
+        _log.debug("Admitted, epoch %d.", member.epoch)
         self._connection.post(self._session.admit(member.node_id, is_registered=member.is_registered))
 
     async def _register(self, event: Register) -> None:
