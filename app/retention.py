@@ -4,6 +4,8 @@ A refresh over samples that were dropped erases what was rolled up from them, an
 all refreshes is never rolled up. So of the samples' life, from its young end to its old one:
 
     now … accepted … | max_sample_age … refreshed … | refreshed_for … dropped … | raw
+
+The same holds of the hours that days are made of: a sample that is older than its day's hours may not come in.
 """
 
 from collections.abc import Mapping
@@ -14,6 +16,9 @@ import msgspec
 
 SAMPLE_AGE_MARGIN: Final = timedelta(days=2)
 """A day for the refresh of the latest samples, and one for chunks, which are dropped by the day."""
+
+HOURS_MARGIN: Final = timedelta(days=3)
+"""The same for hours, and the day that is made of them."""
 
 FOREVER: Final = timedelta(days=3650)
 DAY: Final = timedelta(days=1)
@@ -33,7 +38,8 @@ class Retention(msgspec.Struct, frozen=True):
     @property
     def max_sample_age(self) -> timedelta:
         """How old a sample may be to be taken in."""
-        return FOREVER if self.raw is None else max(self.raw - SAMPLE_AGE_MARGIN, self.raw / 2)
+        samples = self.raw and max(self.raw - SAMPLE_AGE_MARGIN, self.raw / 2)
+        return _shorter(samples, self.hour and self.hour - HOURS_MARGIN) or FOREVER
 
     @property
     def refreshed_for(self) -> Mapping[str, timedelta | None]:
