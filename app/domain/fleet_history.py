@@ -19,9 +19,9 @@ from app.domain.fleet import org_asked
 from app.domain.fleet_questions import FleetQuestion, Ranking, parse_fleet_question
 from app.domain.history import LOOK_BACK, counter_ladder
 from app.domain.ladder import Kept, Ladder
-from app.domain.plans import ANSWER, Limits, TooManyPoints, finest_kept, points_of, serving
+from app.domain.plans import ANSWER, Limits, TooManyPoints, picked, points_of, serving
 from app.domain.questions import Part
-from app.domain.ranges import AUTO_POINTS, WIDTHS, Interval, TimeRange, fitting
+from app.domain.ranges import AUTO_POINTS, Interval, TimeRange, fitting
 from app.domain.series import Series, SeriesFound
 from app.domain.slices import slices
 from app.errors import Forbidden, InvalidRequest
@@ -142,9 +142,7 @@ class _Plan(msgspec.Struct, frozen=True):
         time_range, interval = question.time_range, question.interval
         ladders = [Ladder(part.source, part.source.rollups, kept, now) for part in question.parts]
         if interval is Interval.AUTO:
-            finest = max(finest_kept(ladder, time_range) for ladder in ladders)
-            auto = fitting(time_range, AUTO_POINTS - 1)
-            interval = next((each for each in auto if WIDTHS[each] >= finest), Interval.DAY)
+            interval = picked(question.parts, ladders, time_range, AUTO_POINTS - 1)
         buckets = Buckets(interval, question.zone)
         serve = (
             serving(part, ladder, buckets).fitting(buckets, time_range)

@@ -99,13 +99,17 @@ class History:
 
 
 async def _read(reader: Reader, node: KnownNode, question: Question, plan: Plan) -> list[Series]:
-    return [each for part in plan.parts for each in await _read_part(reader, node, question, plan, part)]
+    """The series by device, in the order in which their measures are asked for."""
+    found = [each for part in plan.parts for each in await _read_part(reader, node, question, plan, part)]
+    devices = {_name(device): place for place, device in enumerate([None, *node.gpus.values()])}
+    measures = {each: place for place, each in enumerate(each for part in question.parts for each in part.measures)}
+    return sorted(found, key=lambda each: (devices[each.of], measures[each.measure]))
 
 
 async def _read_part(
     reader: Reader, node: KnownNode, question: Question, plan: Plan, planned: PlannedPart
 ) -> list[Series]:
-    """The series of one source, in the order in which its measures are asked for."""
+    """The series of one part."""
     part = planned.part
     plain = tuple(measure for measure in part.measures if not measure.aggregate.is_of_counter)
     growing = tuple(measure for measure in part.measures if measure.aggregate.is_of_counter)
@@ -117,8 +121,7 @@ async def _read_part(
             Series(each.of, each.measure, starts, filled(each.times, each.values, starts, question.fill))
             for each in found
         ]
-    order = {measure: place for place, measure in enumerate(part.measures)}
-    return sorted(found, key=lambda each: (each.of.device_id or "", order[each.measure])) if growing else found
+    return found
 
 
 async def _read_plain(

@@ -4,6 +4,7 @@ How many points there would be is told from the range, before anything is read; 
 row more than there may be.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -69,16 +70,15 @@ class Plan(msgspec.Struct, frozen=True):
         time_range = question.time_range
         series = sum(len(part.measures) * blocks(part, node) for part in question.parts)
         points = min(limits.a_series, limits.in_all // max(series, 1))
-        ladders = [Ladder(part.source, part.source.rollups, kept, now) for part in question.parts]
+        parts = parted(question.parts)
+        ladders = [Ladder(part.source, part.source.rollups, kept, now) for part in parts]
         interval = question.interval
         if interval is Interval.AUTO:
-            finest = max((finest_kept(ladder, time_range) for ladder in ladders), default=timedelta())
-            auto = fitting(time_range, min(AUTO_POINTS - 1, points))
-            interval = next((each for each in auto if WIDTHS[each] >= finest), Interval.DAY)
+            interval = picked(parts, ladders, time_range, min(AUTO_POINTS - 1, points))
         buckets = Buckets(interval, question.zone)
         planned = tuple(
             PlannedPart(part, serving(part, ladder, buckets).fitting(buckets, time_range), time_range)
-            for part, ladder in zip(question.parts, ladders, strict=True)
+            for part, ladder in zip(parts, ladders, strict=True)
         )
         return cls(buckets, planned, series, points, limits)
 
@@ -104,20 +104,43 @@ class Plan(msgspec.Struct, frozen=True):
         )
 
 
-def finest_kept(ladder: Ladder, time_range: TimeRange) -> timedelta:
+def parted(parts: Iterable[Part]) -> list[Part]:
+    """The parts, percentiles that only samples can tell by themselves: the others need not be read from samples, too."""
+    found: list[Part] = []
+    for part in parts:
+        of_samples = tuple(each for each in part.measures if each.aggregate.share is not None and not each.field.scale)
+        others = tuple(each for each in part.measures if each not in of_samples)
+        found += [Part(part.source, measures) for measures in (others, of_samples) if measures]
+    return found
+
+
+def picked(parts: Iterable[Part], ladders: Iterable[Ladder], time_range: TimeRange, points: int) -> Interval:
+    """What `auto` is: the finest interval of so many points at most, of those that something is kept for."""
+    of_parts = (_telling(part, ladder) for part, ladder in zip(parts, ladders, strict=True))
+    finest = max((_finest_kept(ladder, time_range) for ladder in of_parts), default=timedelta())
+    return next((each for each in fitting(time_range, points) if WIDTHS[each] >= finest), Interval.DAY)
+
+
+def _finest_kept(ladder: Ladder, time_range: TimeRange) -> timedelta:
     """How long the shortest buckets are that are kept for a whole range."""
     finest = ladder.finest_at(time_range.start)
     return timedelta() if finest is None else finest.width
 
 
 def serving(part: Part, ladder: Ladder, buckets: Buckets) -> Ladder:
-    """The ladder with the rollups alone that can tell the part's measures."""
+    """The ladder with the rollups alone that can tell the part's measures in these buckets."""
+    telling = _telling(part, ladder)
+    is_long = buckets.width is not None and buckets.width >= HISTOGRAMS_FROM
+    return telling if is_long or telling is ladder else msgspec.structs.replace(ladder, rollups=())
+
+
+def _telling(part: Part, ladder: Ladder) -> Ladder:
+    """The ladder with the rollups alone that have what the part's measures are told from."""
     percentiles = [measure.field for measure in part.measures if measure.aggregate.share is not None]
     if not percentiles:
         return ladder
     has_histograms = all(field.scale is not None for field in percentiles)
-    is_long = buckets.width is not None and buckets.width >= HISTOGRAMS_FROM
-    rollups = tuple(rollup for rollup in ladder.rollups if has_histograms and is_long and rollup.has_histograms)
+    rollups = tuple(rollup for rollup in ladder.rollups if has_histograms and rollup.has_histograms)
     return msgspec.structs.replace(ladder, rollups=rollups)
 
 

@@ -2,10 +2,12 @@
 
 import pytest
 
+from app.domain.ladder import Kept
 from app.domain.plans import Plan
 from app.domain.questions import GPU_HISTORY, HEARTBEAT_HISTORY, NODE_HISTORY, Question, Subject, parse_question
 from app.domain.ranges import Interval
 from app.errors import InvalidRequest
+from app.retention import Retention
 from app.storage.history import Device, KnownNode
 from tests.fakes import START
 
@@ -112,10 +114,10 @@ def test_parameter_given_twice_is_refused() -> None:
     assert "more than once" in refusal(NODE_HISTORY, ("fields", "cpuUsage"), ("fields", "diskUsed"))["fields"]
 
 
-def planned(question: Question, gpus: int = 0) -> Plan:
+def planned(question: Question, gpus: int = 0, kept: Kept | None = None) -> Plan:
     """What serves a question about a node of so many GPUs."""
     devices = {number: Device(f"GPU-{number}") for number in range(1, gpus + 1)}
-    made = Plan.of(question, KnownNode(1, "a" * 24, "gpu-01", None, devices), {}, START)
+    made = Plan.of(question, KnownNode(1, "a" * 24, "gpu-01", None, devices), kept or {}, START)
     made.check(question.time_range)
     return made
 
@@ -128,6 +130,15 @@ def test_auto_keeps_a_series_under_a_thousand_points(start: str, interval: str) 
     """The finest that does; where none does, the coarsest."""
     assert planned(ask(NODE_HISTORY, start=start)).buckets.interval == interval
     assert planned(ask(NODE_HISTORY, start="now-1500d")).buckets.interval is Interval.DAY
+
+
+@pytest.mark.parametrize(("agg", "interval"), [("avg", "5m"), ("avg,p95", "1h"), ("rate", "5m")])
+def test_auto_picks_what_is_kept(agg: str, interval: str) -> None:
+    """Where samples are gone there are 5 minutes; of percentiles, which those cannot tell, there are hours."""
+    question = ask(NODE_HISTORY, start="now-40d", end="now-39d", agg=agg)
+    plan = planned(question, kept=Retention().by_table)
+    assert plan.buckets.interval == interval
+    assert plan.parts[0].source == f"node_metrics_{interval}"
 
 
 def test_auto_heeds_the_limit_in_all() -> None:
