@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from litestar import Litestar, Router, WebSocket, websocket
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
@@ -38,8 +39,9 @@ from app.protocol.session import Controller
 from app.rest.errors import EXCEPTION_HANDLERS
 from app.rest.openapi import openapi_config
 from app.rest.routes import rest_handlers
+from app.retention import Retention
 from app.settings import Settings
-from app.storage import gateways
+from app.storage import dropped, gateways
 from app.storage.database import Database
 from app.storage.engines.choice import installed_engine
 from app.ws.doors import Doors, room
@@ -94,10 +96,17 @@ async def service(
         await stack.enter_async_context(_background("maintenance", maintenance.run(), on_failure))
         tokens = Tokens(settings.jwt_secret, clock)
         doors = Doors(meters, room())
-        gateway = Gateway(_controller(settings), clock, registry, ingest, tokens.verify_node, meters, doors)
+        # What was dropped while settings kept less is neither there to be read nor to be rolled up with what comes late.
+        left = msgspec.structs.replace(settings, retention=await _left(settings.retention, database, clock))
+        gateway = Gateway(_controller(left), clock, registry, ingest, tokens.verify_node, meters, doors)
         others = Peers(meters, peers, number)
         await stack.enter_async_context(others.listening())
-        yield application(settings, database, clock, tokens, gateway, others)
+        yield application(left, database, clock, tokens, gateway, others)
+
+
+async def _left(retention: Retention, database: Database, clock: Clock) -> Retention:
+    async with database.driver_transaction() as connection:
+        return retention.since(await dropped.read(connection), clock.now())
 
 
 def _gauges(database: Database, registry: Registry) -> Values:

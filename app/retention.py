@@ -9,7 +9,7 @@ The same holds of the hours that days are made of: a sample that is older than i
 """
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -21,9 +21,18 @@ HOURS_MARGIN: Final = timedelta(days=3)
 """The same for hours, and the day that is made of them."""
 
 FOREVER: Final = timedelta(days=3650)
+HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
 SHORTEST: Final = {"raw": 2 * DAY, "heartbeats": DAY, "five_minutes": DAY, "hour": 7 * DAY, "day": 7 * DAY}
 """Less would leave a rollup's refresh no two buckets of its source."""
+
+TABLES: Final = {
+    "raw": ("node_metrics", "gpu_metrics"),
+    "heartbeats": ("heartbeats", "gpu_heartbeats"),
+    "five_minutes": ("node_metrics_5m", "gpu_metrics_5m"),
+    "hour": ("node_metrics_1h", "gpu_metrics_1h", "gpu_metrics_1h_by_node"),
+    "day": ("node_metrics_1d", "gpu_metrics_1d"),
+}
 
 
 class Retention(msgspec.Struct, frozen=True):
@@ -59,20 +68,23 @@ class Retention(msgspec.Struct, frozen=True):
     @property
     def by_table(self) -> Mapping[str, timedelta | None]:
         """How long the rows of each table are kept."""
-        return {
-            **dict.fromkeys(("heartbeats", "gpu_heartbeats"), self.heartbeats),
-            "gpu_metrics_1h_by_node": self.hour,
-            **{
-                f"{table}{suffix}": kept
-                for table in ("node_metrics", "gpu_metrics")
-                for suffix, kept in {
-                    "": self.raw,
-                    "_5m": self.five_minutes,
-                    "_1h": self.hour,
-                    "_1d": self.day,
-                }.items()
-            },
-        }
+        return {table: getattr(self, field) for field, tables in TABLES.items() for table in tables}
+
+    def since(self, dropped: Mapping[str, datetime], now: datetime) -> "Retention":
+        """How much of it there can be: not what was dropped (before when, by table) while settings kept less.
+
+        Grows day by day into what is set, so that nothing is computed anew from rows that are gone.
+        """
+        left: dict[str, timedelta] = {}
+        for field, tables in TABLES.items():
+            kept, before = (
+                getattr(self, field),
+                max((dropped[name] for name in tables if name in dropped), default=None),
+            )
+            # Clocks of several hosts differ, and dropping is noted by the hour.
+            if before is not None and (kept is None or now - before + HOUR < kept):
+                left[field] = max((now - before) // DAY * DAY, SHORTEST[field])
+        return msgspec.structs.replace(self, **left)
 
 
 def _shorter(*times: timedelta | None) -> timedelta | None:

@@ -250,6 +250,14 @@ installation = Table(
     Column("edition", Text),
 )
 
+dropped = Table(
+    "dropped",
+    metadata,
+    # Up to when rows of a table were dropped, or may have been.
+    Column("table_name", Text, primary_key=True),
+    _moment("before", nullable=False),
+)
+
 relations: Final = MetaData()
 """What each storage engine keeps in its own way, under names that all have: no part of what Alembic compares."""
 

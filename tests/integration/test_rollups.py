@@ -14,7 +14,7 @@ from app.domain.maintenance import JOB, Maintenance
 from app.model import GpuReading, Sample, SampleKind
 from app.quantities import GPU_METRIC_FIELDS, NODE_METRIC_FIELDS, Field
 from app.retention import Retention
-from app.storage import rolling, samples, tables
+from app.storage import dropped, rolling, samples, tables
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
 from app.storage.engines.timescale import REFRESH, RETENTION
@@ -407,3 +407,20 @@ def test_the_tables_of_retention_are_there() -> None:
         str(tables.gpu_metrics_by_node.name),
         *(str(table.name) for table in (*tables.node_rollups.values(), *tables.gpu_rollups.values())),
     }
+
+
+async def test_a_longer_retention_erases_nothing_of_what_was_dropped_before(store: Store) -> None:
+    """Samples that are gone are not refreshed from, however long they would be kept from now on."""
+    node = await make_node(store.database)
+    await store.put(*(metrics(node, NOW - 10 * DAY + timedelta(minutes=tick), tick) for tick in range(90)))
+    await store.put(metrics(node, NOW - timedelta(hours=3)))
+    await store.roll()
+    store.retention = Retention(raw=3 * DAY)
+    await store.maintain()
+    await store.run_jobs(RETENTION)
+    store.retention = Retention()
+    await store.roll()
+    await store.check()
+    async with store.database.driver_transaction() as connection:
+        left = store.retention.since(await dropped.read(connection), NOW)
+    assert left.max_sample_age < 10 * DAY  # else its hour would be computed anew from one late sample

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.retention import SHORTEST, Retention
+from tests.fakes import START
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -39,3 +40,23 @@ def test_refreshes_reach_over_all_that_is_accepted_and_over_nothing_that_is_drop
         ("1d", retention.hour),
     ):
         assert source is None or ((start := back[width]) is not None and start < source)
+
+
+@given(retention=RETENTIONS, before=st.timedeltas(2 * DAY, 5000 * DAY))
+def test_what_was_dropped_does_not_come_back(retention: Retention, before: timedelta) -> None:
+    """Whatever is kept from now on, nothing is accepted or refreshed from where samples are gone."""
+    left = retention.since({"gpu_metrics": START - before}, START)
+    assert left.raw is not None
+    assert left.raw <= before + HOUR
+    assert left.max_sample_age < before
+    assert left.refreshed_for["1h"] is not None
+    assert left.refreshed_for["1h"] < before
+    assert retention.since({}, START) == retention
+
+
+@given(retention=RETENTIONS)
+def test_what_is_dropped_by_the_settings_themselves_shortens_nothing(retention: Retention) -> None:
+    """Neither where dropping was noted an hour ago nor on a host whose clock is a little behind."""
+    for noted in (timedelta(), HOUR, -timedelta(seconds=1)):
+        dropped = {table: START - noted - kept for table, kept in retention.by_table.items() if kept is not None}
+        assert retention.since(dropped, START) == retention

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.retention import Retention
-from app.storage import rolling
+from app.storage import dropped, rolling
 from app.storage.engines.base import Connection, Touched
 from app.storage.engines.chunks import chunks
 from app.storage.holdings import Holdings
@@ -40,6 +40,7 @@ class TimescaleApache:
             if kept is not None:
                 for start, end in await connection.fetch(_OLDEST_CHUNK, hypertable, now - kept):
                     if is_rollup or "metrics" not in table or not await rolling.is_pending(connection, start, end):
+                        await dropped.note(connection, {table: end})
                         await connection.fetch(_DROP_CHUNKS, hypertable, end)
         return False
 

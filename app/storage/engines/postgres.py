@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.retention import Retention
-from app.storage import rolling
+from app.storage import dropped, rolling
 from app.storage.engines.base import Connection, Touched
 from app.storage.holdings import Holdings, by_table
 
@@ -70,7 +70,7 @@ class Postgres:
                 and await rolling.is_pending(connection, _midnight(first_day), end)
             ):
                 continue
-            await _drop(connection, partition)
+            await _drop(connection, partition, table, end)
         return False
 
     async def holdings(self, connection: Connection) -> Holdings:
@@ -78,9 +78,10 @@ class Postgres:
         return await rolling.holdings(connection, by_table(await connection.fetch(_SIZES)))
 
 
-async def _drop(connection: Connection, partition: str) -> None:
+async def _drop(connection: Connection, partition: str, table: str, end: datetime) -> None:
     try:
         async with connection.transaction():
+            await dropped.note(connection, {table: end})
             await connection.execute(_DROP, partition)
     except asyncpg.LockNotAvailableError:
         _log.warning("Partition %s is too old but in use; it is dropped by a later pass.", partition)

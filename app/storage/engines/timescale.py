@@ -14,6 +14,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.retention import Retention
+from app.storage import dropped
 from app.storage.database import NO_LIMIT
 from app.storage.engines.base import Connection, Touched
 from app.storage.engines.chunks import HELD, chunks
@@ -140,7 +141,10 @@ class Timescale:
             if not any(job["kind"] == REFRESH and job["table_name"] == aggregate for job in jobs):
                 # Before anything may be dropped: what is there already is older than any policy looks.
                 await connection.execute(_REFRESH_ALL, aggregate, now - _REFRESHES[width].end, timeout=NO_LIMIT)
-        wanted = list(policies(retention))
+        await dropped.note(
+            connection, {job["table_name"]: now - job["after"] for job in jobs if job["kind"] == RETENTION}
+        )
+        wanted = list(policies(retention, retention.since(await dropped.read(connection), now)))
         for kind, table in dict.fromkeys((policy.kind, policy.table) for policy in wanted):
             there = [job for job in jobs if (job["kind"], job["table_name"]) == (kind, table)]
             asked = [policy for policy in wanted if (policy.kind, policy.table) == (kind, table)]
@@ -170,11 +174,14 @@ class Timescale:
         )
 
 
-def policies(retention: Retention) -> Iterator[Policy]:
-    """All that there should be: refreshes first, since what is not refreshed may be neither compressed nor dropped."""
+def policies(retention: Retention, left: Retention) -> Iterator[Policy]:
+    """All that there should be: refreshes first, since what is not refreshed may be neither compressed nor dropped.
+
+    Refreshes go by what is `left` of what would be kept: over chunks that are gone they would erase rollups.
+    """
     for aggregate, width in AGGREGATES.items():
         start, end, often, seldom = _REFRESHES[width]
-        oldest = retention.refreshed_for[width]
+        oldest = left.refreshed_for[width]
         if start is None or (oldest is not None and oldest <= start + 2 * end):
             yield Policy(REFRESH, aggregate, (oldest, end), often)
         else:
