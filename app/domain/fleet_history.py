@@ -127,6 +127,8 @@ async def _read(reader: Reader, groups: Groups, question: FleetQuestion, plan: "
 
 
 _Found = tuple[Key, Measure, list[datetime], list[Value]]
+_WHOLE: Final[Key] = 0
+"""The one group where there are no groups."""
 
 
 class _Plan(msgspec.Struct, frozen=True):
@@ -221,6 +223,10 @@ async def _read_part(
             take(blocks, [Measure(field, Aggregate.INCREASE), Measure(field, Aggregate.RATE)])
     order = {measure: place for place, measure in enumerate(part.measures)}
     asked = _joined([each for each in found if each[1] in order])
+    if question.group_by is GroupBy.NONE:
+        # The whole fleet has its series as a node has: without points where nothing was measured.
+        there = {measure for _, measure, *_ in asked}
+        asked += [(_WHOLE, measure, [], []) for measure in part.measures if measure not in there]
     asked.sort(key=lambda each: (str(each[0]), order[each[1]]))
     return [_filled(each, plan.buckets, question) for each in asked]
 

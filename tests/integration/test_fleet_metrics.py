@@ -136,6 +136,17 @@ async def test_sums_of_ranges_that_begin_within_an_hour(api: Api, fleet: Fleet) 
     assert values(answer.json())["", "sum"] == pytest.approx([by_hour[hour] for hour in sorted(by_hour)], abs=1e-3)
 
 
+async def test_a_fleet_without_samples_is_null_and_never_nothing(api: Api) -> None:
+    """Its one series is there, as a node's is."""
+    answer = await ask(api, "interval=6h&fields=utilization,cpuUsage&agg=avg,sum&fill=null")
+    assert [(each["field"], each["agg"]) for each in answer["series"]] == [
+        *(("utilization", agg) for agg in ("avg", "sum")),
+        *(("cpuUsage", agg) for agg in ("avg", "sum")),
+    ]
+    assert {value for each in answer["series"] for _, value in each["points"]} == {None}
+    assert all(each["points"] == [] for each in (await ask(api, "fields=utilization"))["series"])
+
+
 async def test_groups_of_every_kind(api: Api, fleet: Fleet) -> None:
     """Nodes, devices (one for both of its models), models, roles (a node in each of its own), orgs."""
 
