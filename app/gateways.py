@@ -36,6 +36,7 @@ def serve(settings: Settings, announce: Callable[[], None]) -> None:
 
     Raises StartupError where the service cannot start.
     """
+    server.check_tls(settings)
     if settings.workers == 1:
         _serve_alone(settings, announce)
         return

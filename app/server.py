@@ -4,10 +4,12 @@ The port is bound before anything else starts, so that a port in use is noticed 
 database, where there is one, outlives everything that uses it.
 """
 
+import errno
 import gc
 import logging
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +35,11 @@ GOODBYE_SECONDS: Final = 5
 BACKLOG: Final = 2048
 GARBAGE: Final = 50_000
 """So many objects more than were freed: then Python looks for cycles among the youngest."""
+_LISTEN_ADVICE: Final = {
+    errno.EADDRINUSE: "Stop the program that uses it, or set AIWM_PORT.",
+    errno.EADDRNOTAVAIL: "Set AIWM_HOST to an address of this machine, or to 0.0.0.0 for all of them.",
+    errno.EACCES: "Set AIWM_PORT to one from 1024 up, which any user may have.",
+}
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 _log = logging.getLogger(__name__)
@@ -214,6 +221,20 @@ def wishes_to_stop(*numbers: signal.Signals) -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
+def check_tls(settings: Settings) -> None:
+    """Try the certificate before anything is started. Raises StartupError where it or its key is of no use."""
+    if settings.tls_cert is None:
+        return
+    try:
+        # With a password of ours OpenSSL refuses a key that needs one, instead of asking the terminal for it.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key, password="")
+    except OSError as error:  # SSLError is one
+        raise StartupError(
+            f"AIWM_TLS_CERT ({settings.tls_cert}) and AIWM_TLS_KEY ({settings.tls_key}) are of no use: "
+            f"{error.strerror or error}. They must be PEM files: a certificate chain, and its key without a password."
+        ) from None
+
+
 @contextmanager
 def taken(settings: Settings) -> Iterator[socket.socket]:
     """The listening address, taken. Raises StartupError where somebody else has it."""
@@ -259,7 +280,7 @@ def _bound(settings: Settings, *, is_shared: bool = False) -> Iterator[socket.so
         except OSError as error:
             raise StartupError(
                 f"The service cannot listen on {settings.host} port {settings.port}: {error.strerror}. "
-                "Stop the program that uses it, or set AIWM_PORT."
+                + _LISTEN_ADVICE.get(error.errno or 0, "Set AIWM_HOST and AIWM_PORT to an address that is free.")
             ) from None
         listener.setblocking(False)
         yield listener

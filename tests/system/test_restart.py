@@ -173,6 +173,19 @@ class TestWrongStarts:
         sentence = self.refused(service.run("serve", **{variable: value}), variable)
         assert value not in sentence
 
+    def test_a_certificate_that_is_none(self, tmp_path: Path) -> None:
+        """Noticed before a database is made."""
+        service = Service(tmp_path, free_port())
+        done = service.run("serve", AIWM_TLS_CERT="/no/cert.pem", AIWM_TLS_KEY="/no/key.pem")
+        self.refused(done, "AIWM_TLS_CERT", "AIWM_TLS_KEY", "/no/cert.pem")
+        assert not (service.data_dir / "postgres").exists()
+
+    def test_an_address_of_another_machine(self, tmp_path: Path) -> None:
+        """It is the address that is to be changed, not the port."""
+        service = Service(tmp_path, free_port())
+        sentence = self.refused(service.run("serve", AIWM_HOST="192.0.2.1"), "AIWM_HOST")
+        assert "AIWM_PORT" not in sentence
+
     def test_a_database_of_ones_own_without_a_secret(self, tmp_path: Path) -> None:
         """With AIWM_DATABASE_URL the secret must be given."""
         service = Service(tmp_path, free_port())
