@@ -57,7 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def url(self) -> str:
         """Where people and workers reach the service, base path included, no slash at the end."""
-        return self.public_url or f"http://localhost:{self.port}{self.base_path}"
+        scheme = "https" if self.tls_cert else "http"
+        return self.public_url or f"{scheme}://localhost:{self.port}{self.base_path}"
 
     @property
     def websocket_url(self) -> str:
