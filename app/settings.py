@@ -21,6 +21,7 @@ from app.retention import SHORTEST, Retention
 
 SECRET_BYTES = 32
 MAX_WORKERS = 64
+_ADDRESS = re.compile(r"(?:\[[^\[\]]+\]|[^\[\]:]*)(?::([0-9]{0,5}))?")
 _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d|w|y)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 365 * 86_400}
 
@@ -119,7 +120,10 @@ def with_secret(settings: Settings, *, may_generate: bool = True) -> Settings:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         return msgspec.structs.replace(settings, jwt_secret=(_kept_secret(path),))
     except OSError as error:
-        raise StartupError(f"The signing secret {path} cannot be read or written: {error.strerror}.") from None
+        raise StartupError(
+            f"The signing secret {path} cannot be read or written: {error.strerror}. "
+            "Set AIWM_DATA_DIR to a directory that this user may write."
+        ) from None
 
 
 def _kept_secret(path: Path) -> str:
@@ -198,6 +202,13 @@ def _database_url(text: str) -> str:
     scheme, separator, rest = text.partition("://")
     if not separator or scheme not in {"postgresql", "postgres", "postgresql+asyncpg"}:
         raise ValueError("must be a URL that starts with postgresql://")
+    addresses = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].split(",")
+    found = [_ADDRESS.fullmatch(address) for address in addresses]
+    if not all(match and int(match[1] or 1) in range(1, 65_536) for match in found):
+        raise ValueError(
+            "must name a host and a port from 1 to 65535, as in postgresql://user:password@host:5432/database; "
+            "special characters of a password are written as %40 for @"
+        )
     return f"postgresql://{rest}"
 
 

@@ -58,7 +58,7 @@ class Database:
     async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         try:
             connection = await asyncpg.connect(self.url, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, OverflowError) as error:
             # A wrong password, a missing database, a port that is no number: whoever runs it can mend it, until then it is away.
             raise ConnectionError(str(error)) from error
         await connection.execute(f"SET search_path = {SEARCH_PATH}; SET timezone = 'UTC'")

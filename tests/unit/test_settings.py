@@ -43,6 +43,10 @@ def test_an_empty_environment_gives_the_contract_s_defaults() -> None:
         ("AIWM_WORKERS", "65"),
         ("AIWM_CORS_ORIGINS", "portal.example"),
         ("AIWM_JWT_SECRET_FILE", "/does/not/exist"),
+        ("AIWM_DATABASE_URL", "postgresql://u:hunter2@host:abc/d"),
+        ("AIWM_DATABASE_URL", "postgresql://u:hunter2@host:99999/d"),
+        ("AIWM_DATABASE_URL", "postgresql://u:hunter2@one:1,two:0/d"),
+        ("AIWM_DATABASE_URL", "postgresql://u:hunter2@[::1/d"),
     ],
 )
 def test_a_malformed_value_is_named_and_not_repeated(variable: str, value: str) -> None:
@@ -52,6 +56,22 @@ def test_a_malformed_value_is_named_and_not_repeated(variable: str, value: str) 
     assert variable in str(caught.value)
     if "SECRET" in variable:
         assert "short" not in str(caught.value).replace("too short", "")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["h", "h:5432", "[::1]:5432", "one:1,two:2", "u:p%40w@h:", "", "u@"])
+def test_whatever_address_a_database_may_have_is_taken(address: str) -> None:
+    """Several hosts, IPv6, and none where the socket's folder is a parameter."""
+    url = f"postgresql://{address}/d?host=/run"
+    assert read({"AIWM_DATABASE_URL": url})[0].database_url == url
+
+
+def test_a_data_directory_that_is_none_is_named(tmp_path: Path) -> None:
+    """The sentence says which setting to change."""
+    (tmp_path / "file").touch()
+    settings, _ = read({"AIWM_DATA_DIR": str(tmp_path / "file")})
+    with pytest.raises(StartupError, match="AIWM_DATA_DIR"):
+        with_secret(settings)
 
 
 def test_an_unknown_variable_is_a_warning() -> None:
@@ -89,6 +109,8 @@ def test_secrets_come_from_files_too(tmp_path: Path) -> None:
 def test_base_path_and_public_url_shape_the_addresses() -> None:
     """The base path is part of the default address; a public URL stands as it is given."""
     assert read({"AIWM_BASE_PATH": "dev/aiwm/"})[0].url == "http://localhost:3305/dev/aiwm"
+    tls = {"AIWM_TLS_CERT": "/c.pem", "AIWM_TLS_KEY": "/k.pem"}
+    assert read(tls)[0].websocket_url == "wss://localhost:3305"
     assert read({"AIWM_PUBLIC_URL": "https://api.example/x/"})[0].websocket_url == "wss://api.example/x"
 
 
