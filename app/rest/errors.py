@@ -62,6 +62,21 @@ EXCEPTION_HANDLERS: Final[ExceptionHandlersMap] = {
 }
 
 
+def error_body(
+    path: str, status: int, message: str, details: tuple[Detail, ...] = (), *, request_id: str | None = None
+) -> ErrorBody:
+    """The shape that all errors have."""
+    return ErrorBody(
+        status_code=status,
+        error=HTTPStatus(status).phrase,
+        message=message,
+        path=path,
+        timestamp=timestamp(datetime.now(UTC)),
+        details=details if status == HTTPStatus.BAD_REQUEST else UNSET,
+        request_id=request_id or UNSET,
+    )
+
+
 def _answer(
     request: Request[Any, Any, Any],
     status: int,
@@ -71,15 +86,7 @@ def _answer(
     headers: Mapping[str, str] | None = None,
     request_id: str | None = None,
 ) -> Response[ErrorBody]:
-    body = ErrorBody(
-        status_code=status,
-        error=HTTPStatus(status).phrase,
-        message=message,
-        path=_path(request),
-        timestamp=timestamp(datetime.now(UTC)),
-        details=details if status == HTTPStatus.BAD_REQUEST else UNSET,
-        request_id=request_id or UNSET,
-    )
+    body = error_body(_path(request), status, message, details, request_id=request_id)
     sent = {**(headers or {}), **_OWN_HEADERS.get(status, {})}
     return Response(body, status_code=status, media_type=MediaType.JSON, headers=sent)
 

@@ -11,7 +11,7 @@ from app.rest.guards import Authentication, provide_caller
 from app.rest.history import HistoryController
 from app.rest.nodes import NodeController
 from app.rest.own_metrics import own_metrics
-from app.rest.system import live, ready, socket_io
+from app.rest.system import live, ready, socket_io, socket_io_upgrade
 
 
 def rest_handlers(tokens: Tokens) -> list[ControllerRouterHandler]:
@@ -32,4 +32,4 @@ def rest_handlers(tokens: Tokens) -> list[ControllerRouterHandler]:
         middleware=[authentication],
         dependencies={"caller": Provide(provide_caller)},
     )
-    return [behind_token, live, ready, own_metrics, socket_io]
+    return [behind_token, live, ready, own_metrics, socket_io, socket_io_upgrade]

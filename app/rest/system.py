@@ -1,16 +1,21 @@
 """Not about nodes: whether the service lives and is ready, and a word to Socket.IO clients."""
 
 from functools import cache
+from typing import Any, Final
 
-from litestar import HttpMethod, get, route
+import msgspec
+from litestar import HttpMethod, WebSocket, get, route, websocket
 from litestar.di import NamedDependency
 
 from app.errors import AiwmError, StorageUnavailable
 from app.rest import examples
+from app.rest.errors import error_body
 from app.rest.openapi import answer, error_responses
 from app.rest.schemas import Health
 from app.storage import schema
 from app.storage.database import Database
+
+_SOCKET_IO: Final = ["/socket.io", "/socket.io/{rest:path}"]
 
 
 class NoSocketIo(AiwmError):
@@ -58,10 +63,19 @@ def newest_migration() -> str:
 
 
 @route(
-    ["/socket.io", "/socket.io/{rest:path}"],
+    _SOCKET_IO,
     http_method=[method for method in HttpMethod if method is not HttpMethod.OPTIONS],
     include_in_schema=False,
 )
 async def socket_io() -> None:
     """Tell a Socket.IO client why it gets nowhere."""
     raise NoSocketIo
+
+
+@websocket(_SOCKET_IO)
+async def socket_io_upgrade(socket: WebSocket[Any, Any, Any]) -> None:
+    """Tell the same to one that starts with a handshake: it gets an answer instead of a socket."""
+    body = error_body(str(socket.scope["path"]), NoSocketIo.status, NoSocketIo.default)
+    headers = [(b"content-type", b"application/json")]
+    await socket.send({"type": "websocket.http.response.start", "status": NoSocketIo.status, "headers": headers})
+    await socket.send({"type": "websocket.http.response.body", "body": msgspec.json.encode(body), "more_body": False})

@@ -1,6 +1,9 @@
-"""Too many connections: told so, before files run out."""
+"""Handshakes that lead nowhere: too many connections, and those who speak Socket.IO."""
+
+import json
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from app.meters import Meters
 from app.storage.database import Database
@@ -9,6 +12,7 @@ from app.ws.doors import Doors
 from tests.fakes import FakeClock
 from tests.integration.gateway import running_gateway
 from tests.integration.test_lifecycle import introduce
+from tests.worker import Worker
 
 
 async def test_beyond_its_room_a_worker_is_asked_to_come_later(
@@ -27,6 +31,20 @@ async def test_beyond_its_room_a_worker_is_asked_to_come_later(
         await gateway.becomes(node_id, "offline", connected=False)
         async with gateway.worker(token) as third:
             await introduce(third)
+
+
+async def test_a_socket_io_client_that_starts_with_a_handshake_is_told(database: Database, clock: FakeClock) -> None:
+    """The same 404 and the same sentence as for its other transport."""
+    async with running_gateway(database, clock) as gateway:
+        for path in ("/socket.io/?EIO=4&transport=websocket", "/socket.io/a"):
+            with pytest.raises(InvalidStatus) as refused:
+                async with Worker(f"{gateway.settings.websocket_url}{path}", None):
+                    pass
+            answer = refused.value.response
+            assert answer.status_code == 404
+            body = json.loads(answer.body or b"")
+            assert (body["statusCode"], body["path"]) == (404, path.partition("?")[0].rstrip("/"))
+            assert "plain WebSocket at /ws/node" in body["message"]
 
 
 def test_room_is_less_than_files() -> None:
