@@ -14,6 +14,7 @@ from litestar.openapi.spec import Reference, Schema
 from litestar.typing import FieldDefinition
 
 from app.errors import FieldProblem, InvalidRequest
+from app.rest.wording import choices_of, worded
 
 METADATA_BYTES: Final = 16 * 1024
 
@@ -68,6 +69,7 @@ class _Expected(NamedTuple):
     name: str
     decoder: msgspec.json.Decoder[Any]
     is_required: bool
+    choices: tuple[str, ...]
 
 
 def decode(raw: bytes, model: type[Body]) -> Body:
@@ -103,7 +105,9 @@ def encode_metadata(metadata: Mapping[str, Any] | None) -> str | None:
 @cache
 def _expected(model: type[msgspec.Struct]) -> Mapping[str, _Expected]:
     return {
-        field.encode_name: _Expected(field.name, msgspec.json.Decoder(field.type), field.required)
+        field.encode_name: _Expected(
+            field.name, msgspec.json.Decoder(field.type), field.required, choices_of(field.type)
+        )
         for field in msgspec.structs.fields(model)
     }
 
@@ -113,7 +117,7 @@ def _value(name: str, raw: msgspec.Raw, field: _Expected) -> Any:
         value = field.decoder.decode(raw)
     except msgspec.ValidationError as error:
         message, _, place = str(error).partition(" - at `$")
-        raise InvalidRequest.of(name + place.rstrip("`"), _sentence(message)) from None
+        raise InvalidRequest.of(name + place.rstrip("`"), worded(message, field.choices)) from None
     except _UNREADABLE as error:
         raise InvalidRequest.of(name, f"is not valid JSON: {error}") from None
     if _has_nul(value):
@@ -126,11 +130,6 @@ def _value(name: str, raw: msgspec.Raw, field: _Expected) -> Any:
 
 def _not_an_object() -> InvalidRequest:
     return InvalidRequest.of("body", "must be a JSON object")
-
-
-def _sentence(message: str) -> str:
-    """Msgspec's "Expected `int`, got `str`" as the end of a sentence that starts with the field."""
-    return message[0].lower() + message[1:]
 
 
 def _has_nul(value: Any) -> bool:

@@ -107,6 +107,25 @@ async def test_a_wrong_field_is_named(api: Api, change: dict[str, Any], field: s
     assert (await api("GET", "/nodes")).json()["total"] == 0
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"name": 7}, "must be a text, not a whole number"),
+        ({"name": ""}, "must have at least 1 character"),
+        ({"name": "x" * 129}, "must have at most 128 characters"),
+        ({"role": []}, "must have at least 1 entry"),
+        ({"role": ["boss"]}, "must be one of controller, worker, proxy, storage"),
+        ({"isLocal": "false"}, "must be true or false, not a text"),
+        ({"vpnIp": 1.5}, "must be a text or null, not a number with a fraction"),
+        ({"metadata": []}, "must be an object or null, not a list"),
+    ],
+)
+async def test_what_is_wrong_is_said_in_words(api: Api, change: dict[str, Any], problem: str) -> None:
+    """Of JSON and of the document, not of the language that this is written in."""
+    answer = await api("POST", "/nodes", {"name": "n", "role": ["worker"]} | change)
+    assert [detail["message"] for detail in answer.json()["details"]] == [problem]
+
+
 async def test_every_wrong_field_is_named_at_once(api: Api) -> None:
     """Who fills in a form wants to hear it all."""
     answer = await api("POST", "/nodes", {"name": 1, "vpnIp": "x", "zzz": 1})
