@@ -71,9 +71,10 @@ async def service(
     """
     engine = await installed_engine(database)
     async with AsyncExitStack() as stack:
-        gateway_id = await stack.enter_async_context(_seat(settings.seat(number), database, clock))
+        seat = settings.seat(number)
+        gateway_id = await stack.enter_async_context(_seated(seat, database, clock))
         meters, health = Meters(), Health(clock)
-        registry = Registry(database, gateway_id, clock)
+        registry = Registry(database, gateway_id, seat, clock)
         meters.gauges += [health.read, lambda: _gauges(database, registry)]
         await stack.enter_async_context(_background("health", health.run(), on_failure))
         stack.push_async_callback(_last_goodbyes, registry)
@@ -90,6 +91,7 @@ async def service(
             timeout=timedelta(milliseconds=settings.heartbeat_timeout_ms),
             oldest_wait=ingest.oldest_wait,
             each_sweep=registry.hang_up_expired,
+            retake_seat=registry.retake_seat,
         )
         await stack.enter_async_context(_background("liveness", liveness.run(), on_failure))
         maintenance = Maintenance(database, engine, settings.retention, clock)
@@ -171,7 +173,7 @@ def _controller(settings: Settings) -> Controller:
 
 
 @asynccontextmanager
-async def _seat(seat: str, database: Database, clock: Clock) -> AsyncIterator[int]:
+async def _seated(seat: str, database: Database, clock: Clock) -> AsyncIterator[int]:
     """This process's place among the gateways, left again in the end."""
     async with database.transaction() as connection:
         gateway_id = await gateways.open_gateway(connection, seat, clock.now())

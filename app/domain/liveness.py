@@ -1,12 +1,13 @@
 """Heartbeats that stop: one sweep for all processes finds silent nodes and dead gateways.
 
-Silence proves something only while this service was able to hear. It counts from the latest of: last
-heard (in the database), the service being ready, and the end of a time in which samples waited to be
-stored or the database was away (both here).
+Silence proves something only while it could have been broken. It counts from the latest of: last heard (in the
+database), the service being ready, and the end of a time in which samples waited to be stored or the database was
+away: of this gateway's, which does not judge while it is deaf, and of the one that holds the node, which writes down
+since when it hears.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,6 +19,8 @@ from app.storage.database import Database
 SWEEP_SECONDS: Final = (0.1, 1.0)
 GATEWAY_DEAD_AFTER: Final = timedelta(seconds=15)
 DEAF_AFTER_SECONDS: Final = 2.0
+STOOD_STILL_AFTER: Final = timedelta(seconds=10)
+"""So long without a sweep of its own: the process, or its machine, stood still, and what was sent to it is unread."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,15 +37,20 @@ class Liveness:
         timeout: timedelta,
         oldest_wait: Callable[[], float],
         each_sweep: Callable[[], None],
+        retake_seat: Callable[[], Awaitable[None]],
     ) -> None:
-        """`oldest_wait` tells for how many seconds samples have been waiting; `each_sweep` is called once a sweep."""
+        """`oldest_wait` tells for how many seconds samples have been waiting; `each_sweep` is called once a sweep.
+
+        `retake_seat` is called where this gateway was taken for dead.
+        """
         self._database = database
         self._gateway_id = gateway_id
         self._clock = clock
         self._timeout = timeout
         self._oldest_wait = oldest_wait
         self._each_sweep = each_sweep
-        self._hearing_since = clock.now()
+        self._retake_seat = retake_seat
+        self._hearing_since = self._swept_at = clock.now()
 
     async def run(self) -> None:
         """Sweep about ten times in a heartbeat timeout, at least once a second."""
@@ -62,20 +70,23 @@ class Liveness:
     async def sweep(self) -> int:
         """Mark silent nodes offline; returns how many. Raises StorageUnavailable."""
         now = self._clock.now()
-        if self._oldest_wait() > DEAF_AFTER_SECONDS:
+        if self._oldest_wait() > DEAF_AFTER_SECONDS or now - self._swept_at > STOOD_STILL_AFTER:
             self._hearing_since = now
+        self._swept_at = now
         async with self._database.transaction() as connection:
+            is_seated = await gateways.beat(connection, self._gateway_id, now, self._hearing_since)
             silent = await gateways.sweep(
                 connection,
-                self._gateway_id,
                 now,
-                dead_before=now - GATEWAY_DEAD_AFTER,
-                silent_before=self._silent_before(now),
+                dead_before=self._limit(now, GATEWAY_DEAD_AFTER),
+                silent_before=self._limit(now, self._timeout),
             )
+        if not is_seated:
+            await self._retake_seat()
         if silent:
             _log.info("%d nodes went offline: no heartbeat for %.0f s.", silent, self._timeout.total_seconds())
         return silent
 
-    def _silent_before(self, now: datetime) -> datetime | None:
-        """Who was last heard before this is offline; None while we have not listened for long enough ourselves."""
-        return None if now - self._hearing_since < self._timeout else now - self._timeout
+    def _limit(self, now: datetime, timeout: timedelta) -> datetime | None:
+        """Who was last heard before this is silent; None while we have not listened for long enough ourselves."""
+        return None if now - self._hearing_since < timeout else now - timeout

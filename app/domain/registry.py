@@ -20,7 +20,7 @@ from app.domain.batches import Batches
 from app.errors import AiwmError, InvalidToken, NodeInactive, NodeNotFound, StorageUnavailable, TokenExpired
 from app.model import GpuDevice, Hardware, Sample
 from app.protocol.session import Close, CloseCode
-from app.storage import connections, gpus, news
+from app.storage import connections, gateways, gpus, news
 from app.storage.connections import Admission, Claim, Departure
 from app.storage.database import Database
 from app.storage.gpus import KnownGpu
@@ -59,8 +59,9 @@ class Member(msgspec.Struct, gc=False):
 class Registry:
     """Owned by the composition root, which runs `run` (goodbyes) as a task."""
 
-    def __init__(self, database: Database, gateway_id: int, clock: Clock) -> None:
+    def __init__(self, database: Database, gateway_id: int, seat: str, clock: Clock) -> None:
         self._database = database
+        self._seat = seat
         self._gateway_id = gateway_id
         self._clock = clock
         self._members: dict[str, Member] = {}
@@ -192,6 +193,25 @@ class Registry:
         for member in self._members.values():
             if member.expires_at <= now:
                 member.link.hang_up(Close.because_of(TokenExpired()))
+
+    async def retake_seat(self) -> None:
+        """This gateway was taken for dead, and its nodes for nobody's: it takes back its seat, and those that are here."""
+        members = list(self._members.values())
+        now = self._clock.now()
+        async with self._database.transaction() as connection:
+            if not await gateways.retake_seat(connection, self._gateway_id, self._seat, now):
+                _log.warning("Another gateway has the seat %s: is there a second one of that name?", self._seat)
+                return
+            held = [(member.node_key, member.epoch) for member in members]
+            await connections.reclaim(connection, held, self._gateway_id, now)
+        _log.warning("This gateway was taken for dead; its %d connections are its own again.", len(members))
+        for member in members:
+            if self._members.get(member.node_id) is not member:
+                # It left meanwhile, and its goodbye may have come first.
+                self._departures.setdefault(
+                    (member.node_key, member.epoch), Departure(member.node_key, member.epoch, by_worker=False)
+                )
+                self._departed.set()
 
     async def run(self) -> None:
         """Work off admissions, registrations and goodbyes, many at once."""

@@ -132,6 +132,20 @@ async def depart(connection: AsyncConnection, departures: Sequence[Departure], n
     )
 
 
+_RECLAIM: Final = text("""
+    UPDATE node_state s SET gateway_id = :gateway_id, updated_at = :now
+    FROM unnest(CAST(:node_keys AS integer[]), CAST(:epochs AS integer[])) AS held (node_key, epoch)
+    WHERE s.node_key = held.node_key AND s.epoch = held.epoch AND s.gateway_id IS NULL
+""")
+
+
+async def reclaim(connection: AsyncConnection, held: Sequence[tuple[int, int]], gateway_id: int, now: datetime) -> None:
+    """Connections (node, epoch) are this gateway's again, after it was taken for dead."""
+    node_keys, epochs = zip(*held, strict=True) if held else ((), ())
+    told = {"node_keys": list(node_keys), "epochs": list(epochs), "gateway_id": gateway_id, "now": now}
+    await connection.execute(_RECLAIM, told)
+
+
 _OWN: Final = text("SELECT 1 FROM node_state WHERE node_key = :node_key AND epoch = :epoch FOR UPDATE")
 _REGISTER_NODE: Final = text("""
     UPDATE nodes SET

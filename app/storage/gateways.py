@@ -36,36 +36,59 @@ async def close_gateway(connection: AsyncConnection, gateway_id: int, now: datet
     await connection.execute(_CLOSE_GATEWAY, {"gateway_id": gateway_id, "now": now})
 
 
-_BEAT: Final = text("UPDATE gateways SET seen_at = :now WHERE gateway_id = :gateway_id")
+_BEAT: Final = text("""
+    UPDATE gateways SET seen_at = :now, hearing_since = :hearing_since WHERE gateway_id = :gateway_id
+    RETURNING gateway_id
+""")
+
+
+async def beat(connection: AsyncConnection, gateway_id: int, now: datetime, hearing_since: datetime) -> bool:
+    """Say that this gateway lives, and since when it hears its nodes; False where it was taken for dead meanwhile."""
+    told = {"now": now, "gateway_id": gateway_id, "hearing_since": hearing_since}
+    return (await connection.execute(_BEAT, told)).first() is not None
+
+
+_RETAKE_SEAT: Final = text("""
+    INSERT INTO gateways (gateway_id, seat, started_at, seen_at) OVERRIDING SYSTEM VALUE
+    VALUES (:gateway_id, :seat, :now, :now) ON CONFLICT DO NOTHING RETURNING gateway_id
+""")
+
+
+async def retake_seat(connection: AsyncConnection, gateway_id: int, seat: str, now: datetime) -> bool:
+    """Take the same seat again; False where a successor has it."""
+    taken = await connection.execute(_RETAKE_SEAT, {"gateway_id": gateway_id, "seat": seat, "now": now})
+    return taken.first() is not None
+
+
 _SWEEPER: Final = text("SELECT pg_try_advisory_xact_lock(hashtext('aiwm.sweep'))")
 _CLEAR_DEAD_GATEWAYS: Final = text("""
     WITH dead AS (DELETE FROM gateways WHERE seen_at < :dead_before RETURNING gateway_id)
     UPDATE node_state SET gateway_id = NULL, updated_at = :now
     WHERE gateway_id IN (SELECT gateway_id FROM dead)
 """)
+# A node whose gateway does not read, or cannot store, is not silent: only unheard.
 _SWEEP: Final = text(f"""
     UPDATE node_state s SET {moves("true", NodeStatus.OFFLINE, "heartbeat timeout", ":now")}, updated_at = :now
     WHERE coalesce(alive_at, last_seen_at, status_changed_at) < :silent_before
       AND (status = 'online' OR status = 'installing' AND gateway_id IS NULL)
+      AND NOT EXISTS (
+          SELECT FROM gateways g WHERE g.gateway_id = s.gateway_id AND g.hearing_since >= :silent_before)
     RETURNING node_key
 """)
 
 
 async def sweep(
-    connection: AsyncConnection,
-    gateway_id: int,
-    now: datetime,
-    dead_before: datetime,
-    silent_before: datetime | None,
+    connection: AsyncConnection, now: datetime, dead_before: datetime | None, silent_before: datetime | None
 ) -> int:
-    """Say that this gateway lives; then, as the one sweeper of all, find dead gateways and silent nodes.
+    """As the one sweeper of all, find dead gateways and silent nodes.
 
-    `silent_before` is None while silence proves nothing. Returns how many nodes went offline.
+    Each limit is None while silence proves nothing of that kind: who can't judge at all leaves it to others. Returns
+    how many nodes went offline.
     """
-    await connection.execute(_BEAT, {"now": now, "gateway_id": gateway_id})
-    if not (await connection.execute(_SWEEPER)).scalar_one():
+    if dead_before is None and silent_before is None or not (await connection.execute(_SWEEPER)).scalar_one():
         return 0
-    await connection.execute(_CLEAR_DEAD_GATEWAYS, {"now": now, "dead_before": dead_before})
+    if dead_before is not None:
+        await connection.execute(_CLEAR_DEAD_GATEWAYS, {"now": now, "dead_before": dead_before})
     if silent_before is None:
         return 0
     silent = await connection.execute(_SWEEP, {"now": now, "silent_before": silent_before})

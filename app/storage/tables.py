@@ -143,6 +143,8 @@ gateways = Table(
     Column("seat", Text, nullable=False),
     _moment("started_at", nullable=False),
     _moment("seen_at", nullable=False),
+    # The end of the last time in which it could not read its nodes, or store what they said.
+    _moment("hearing_since"),
     UniqueConstraint("seat"),
 )
 

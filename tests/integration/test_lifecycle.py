@@ -73,6 +73,20 @@ async def test_silence_is_offline_after_the_timeout_and_a_heartbeat_recovers(gat
         assert await gateway.status(node_id) == ("online", True)
 
 
+async def test_a_service_that_stood_still_takes_nobody_for_silent(gateway: Gateway) -> None:
+    """What was sent meanwhile waits unread: silence counts from the moment when it goes on."""
+    node_id = await gateway.create_node()
+    async with gateway.worker(await gateway.make_token(node_id)) as worker:
+        await introduce(worker)
+        await gateway.passes(60)
+        gateway.clock.advance(200)
+        await gateway.clock.all_asleep("liveness")
+        await gateway.passes(89)
+        assert await gateway.status(node_id) == ("online", True)
+        await gateway.passes(2)
+        assert await gateway.status(node_id) == ("offline", True)
+
+
 async def beat_metrics(gateway: Gateway, worker: Worker) -> None:
     """Acknowledged metrics, which are no heartbeat."""
     answer = await worker.ask(metrics(timestamp(gateway.clock.now()), ack=True))

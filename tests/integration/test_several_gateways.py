@@ -1,13 +1,16 @@
 """Two gateways on one database: what happens at one reaches the workers of the other."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
 
+from app.clock import timestamp
 from app.storage.database import Database
 from tests.databases import WITH_ROOM
 from tests.fakes import FakeClock
+from tests.frames import heartbeat
 from tests.integration.gateway import Gateway, eventually, running_gateway
 from tests.integration.test_lifecycle import beat, introduce
 
@@ -98,3 +101,68 @@ async def test_who_holds_a_node_is_not_told_of_what_it_did_itself(gateways: tupl
 
 async def _copy(heard: list[str]) -> list[str]:
     return list(heard)
+
+
+async def test_a_gateway_that_was_taken_for_dead_takes_its_seat_again(gateways: tuple[Gateway, Gateway]) -> None:
+    """It stood still for longer than a gateway may: by its next beat its nodes are its own, and news reach it again."""
+    here, there = gateways
+    node_id = await here.create_node()
+    async with here.worker(await here.make_token(node_id)) as worker:
+        await introduce(worker)
+        async with here.database.transaction() as connection:
+            await connection.execute(text("DELETE FROM gateways"))
+            await connection.execute(text("UPDATE node_state SET gateway_id = NULL"))
+        assert await there.status(node_id) == ("online", False)
+        await here.passes(1)
+        assert await there.status(node_id) == ("online", True)
+        assert (await there.http.delete(f"/nodes/{node_id}")).is_success
+        assert await worker.closed() == 4404
+
+
+async def test_a_gateway_is_dead_when_it_could_have_been_heard_and_was_not(gateways: tuple[Gateway, Gateway]) -> None:
+    """Whoever has only begun to listen, or could not for a while, takes no other for dead because its last beat is old."""
+    here, _ = gateways
+    node_id = await here.create_node()
+    async with here.worker(await here.make_token(node_id)) as worker:
+        await introduce(worker)
+        async with here.database.transaction() as connection:
+            await connection.execute(
+                text("""
+                    WITH other AS (
+                        INSERT INTO gateways (seat, started_at, seen_at) VALUES ('elsewhere', :long_ago, :long_ago)
+                        RETURNING gateway_id
+                    ) UPDATE node_state SET gateway_id = other.gateway_id FROM other
+                """),
+                {"long_ago": here.clock.now() - timedelta(minutes=5)},
+            )
+        await here.passes(14)
+        assert await here.status(node_id) == ("online", True)
+        await here.passes(1)
+        assert await here.status(node_id) == ("online", False)
+
+
+async def test_what_a_gateway_could_not_store_is_not_silence_to_another(gateways: tuple[Gateway, Gateway]) -> None:
+    """A gateway whose frames wait says since when it hears; for one timeout after nobody judges its nodes."""
+    here, there = gateways
+    node_id = await there.create_node()
+    async with there.worker(await there.make_token(node_id)) as worker:
+        await introduce(worker)
+        await here.passes(95)  # both have listened for long enough to judge
+        await beat(there, worker)
+        async with there.database.own_connection() as other, other.transaction():
+            await other.execute("LOCK TABLE heartbeats")
+            await worker.send(heartbeat(timestamp(there.clock.now()), ack=True))
+            await eventually(lambda: _waiting(there), 1)
+            for _ in range(10):
+                await here.passes(10)
+            assert await here.status(node_id) == ("online", True)
+        assert (await worker.receive())["data"]["status"] in ("stored", "duplicate")
+        await here.passes(80)
+        assert await here.status(node_id) == ("online", True)
+        await here.passes(20)
+        assert await here.status(node_id) == ("offline", True)
+
+
+async def _waiting(gateway: Gateway) -> float:
+    answer = await gateway.http.get("/metrics")
+    return float(next(line for line in answer.text.splitlines() if line.startswith("aiwm_buffer_frames")).split()[-1])
