@@ -27,7 +27,6 @@ FLUSH_ROWS: Final = 20_000
 FLUSH_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = (0.1, 5.0)
 DRAIN_SECONDS: Final = 20.0
-COMPLAINT_SECONDS: Final = 1.0
 
 _STORED: Final = {outcome: STORED.key(outcome=outcome) for outcome in Outcome}
 _TABLES: Final = {
@@ -68,7 +67,6 @@ class Ingest:
         self._buffer: deque[_Waiting] = deque()
         self._bytes = 0
         self._rows = 0
-        self._complained_at = -COMPLAINT_SECONDS
         self._in_flight = 0
         self._in_flight_since: float | None = None
         self._has_room = asyncio.Event()
@@ -192,11 +190,6 @@ class Ingest:
                 return
 
     def _complain(self, frames: int, error: Exception) -> None:
-        """A line a second at most: a fault that lasts is one fault."""
-        now = self._clock.monotonic()
-        if now - self._complained_at < COMPLAINT_SECONDS:
-            return
-        self._complained_at = now
         is_away = isinstance(error, StorageUnavailable)
         _log.warning(
             "%d frames wait to be stored: %s.",
@@ -229,10 +222,10 @@ class Ingest:
             await self._store(batch[:middle])
             await self._store(batch[middle:])
             return
-        poisoned = batch[0]
-        _log.error("A sample of node %d was refused by the database.", poisoned.arrival.node_key, exc_info=error)
         self._meters.counts[REJECTED.key(code=SampleRefused.code)] += 1
-        poisoned.receipt(SampleRefused())
+        refusal = SampleRefused()
+        refusal.__cause__ = error
+        batch[0].receipt(refusal)
 
     async def _write(self, arrivals: list[Arrival]) -> list[Outcome]:
         await self._make_room(arrivals)

@@ -16,6 +16,7 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 from litestar.types import ExceptionHandlersMap
 from msgspec import UNSET
 
+from app import logs
 from app.clock import timestamp
 from app.errors import AiwmError, FieldProblem, InvalidRequest
 from app.rest.schemas import Detail, ErrorBody
@@ -51,7 +52,12 @@ def on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[E
 def on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
     """A defect: the log has all of it, the client a number."""
     request_id = uuid4().hex
-    _log.error("Unforeseen error at %s %s, requestId=%s", request.method, _path(request), request_id, exc_info=error)
+    _log.error(
+        "Unforeseen error at %s %s, requestId=%s",
+        *(request.method, _path(request), request_id),
+        exc_info=error,
+        extra={logs.EACH_TIME: True},
+    )
     return _answer(request, 500, _UNFORESEEN, request_id=request_id)
 
 

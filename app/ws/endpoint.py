@@ -194,6 +194,8 @@ class _Conversation:
 
         def tell(outcome: Outcome | AiwmError) -> None:
             if isinstance(outcome, AiwmError):
+                with logs.speaking_of(connection=self._name, node=self._session.node_id):
+                    _log.error("A sample was refused: %s.", outcome.message, exc_info=outcome.__cause__)
                 refuse = replies.telemetry_rejected if event.wants_ack else replies.error_frame
                 post(refuse(event.message_id, outcome, clock.now()))
             elif event.wants_ack:
