@@ -36,6 +36,10 @@ class FakeClock:
             while {task for task in asyncio.all_tasks() if task.get_name() == name} - self._asleep():
                 await asyncio.sleep(0.005)
 
+    def asleep(self, name: str) -> int:
+        """How many tasks of this name wait for time to pass."""
+        return sum(task is not None and task.get_name() == name for task in self._asleep())
+
     def _asleep(self) -> set[asyncio.Task[Any] | None]:
         return {task for *_, task, woken in self._sleepers if not woken.done()}
 

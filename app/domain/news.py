@@ -16,7 +16,8 @@ from app.storage.database import Database
 from app.storage.news import Standing
 
 POLL_SECONDS: Final = 5.0
-PING_SECONDS: Final = 10.0
+"""Where there is no connection to listen on."""
+PING_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
 NODES_A_QUERY: Final = 5000
 
@@ -47,14 +48,18 @@ class News:
     async def run(self) -> None:
         """Listen for ever. Where the line breaks, or there is room for one connection only, ask again and again."""
         while True:
+            pause = RETRY_SECONDS
             try:
                 if self._database.pool_size > 1:
                     await self._listen()
                 else:
                     await self._look(self._members())
+                    pause = POLL_SECONDS
             except StorageUnavailable:
                 _log.debug("News of other gateways cannot be heard; it is tried again.")
-            await self._clock.sleep(POLL_SECONDS)
+            except Exception:  # noqa: BLE001 – revocations must be heard of again, whatever failed
+                _log.exception("News of other gateways cannot be heard; it is tried again.")
+            await self._clock.sleep(pause)
 
     async def _listen(self) -> None:
         async with news.listening(self._database, self._gateway_id, self._hear) as ping:
@@ -79,7 +84,9 @@ class News:
             heard, self._heard = self._heard, set()
             try:
                 await self._look(heard)
-            except StorageUnavailable:
+            except Exception as error:  # noqa: BLE001 – what was heard is kept until it is looked at
+                if not isinstance(error, StorageUnavailable):
+                    _log.exception("News of other gateways could not be looked at; it is tried again.")
                 self._heard |= heard
                 self._has_heard.set()
                 await self._clock.sleep(RETRY_SECONDS)

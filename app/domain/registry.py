@@ -226,7 +226,9 @@ class Registry:
             await self._departed.wait()
             try:
                 await self.record_departures()
-            except StorageUnavailable:
+            except Exception as error:  # noqa: BLE001 – a deadlock, a read-only standby: it is tried again
+                if not isinstance(error, StorageUnavailable):
+                    _log.exception("Goodbyes could not be recorded; it is tried again.")
                 await self._clock.sleep(RETRY_SECONDS)
 
     async def record_departures(self) -> None:

@@ -74,8 +74,36 @@ async def test_what_was_missed_while_nobody_listened_is_made_up_for(gateways: tu
             await connection.execute(text("UPDATE nodes SET disabled = true, token_generation = token_generation + 1"))
         for _ in range(3):  # the ping that fails, the pause, the next try
             await here.clock.all_asleep("listener")
-            here.clock.advance(10)
+            here.clock.advance(1)
         assert await worker.closed() == 4403
+
+
+async def test_goodbyes_and_news_outlast_an_error_of_the_database(gateways: tuple[Gateway, Gateway]) -> None:
+    """Whatever it is (a deadlock, a standby that is read-only): it is tried again, and nothing else stops."""
+    here, there = gateways
+    node_id, other = await here.create_node(), await here.create_node()
+    async with here.worker(await here.make_token(other)) as stays:
+        await introduce(stays)
+        async with here.worker(await here.make_token(node_id)) as leaves:
+            await introduce(leaves)
+            await here.passes(1)
+            async with here.database.transaction() as connection:
+                await connection.execute(text("ALTER TABLE node_state RENAME COLUMN epoch TO away"))
+                await connection.execute(
+                    text("SELECT pg_notify('aiwm_gateway_' || gateway_id, :id) FROM node_state"), {"id": other}
+                )
+        await eventually(lambda: _asleep(here), (1, 1))
+        async with here.database.transaction() as connection:
+            await connection.execute(text("ALTER TABLE node_state RENAME COLUMN away TO epoch"))
+        here.clock.advance(1)
+        await here.becomes(node_id, "offline", connected=False)
+        await there.http.delete(f"/nodes/{other}")
+        assert await stays.closed() == 4404
+
+
+async def _asleep(gateway: Gateway) -> tuple[int, int]:
+    """How many wait to record goodbyes again, and how many to look at news again."""
+    return gateway.clock.asleep("goodbyes"), gateway.clock.asleep("news")
 
 
 async def test_who_holds_a_node_is_not_told_of_what_it_did_itself(gateways: tuple[Gateway, Gateway]) -> None:
