@@ -40,6 +40,8 @@ _LISTEN_ADVICE: Final = {
     errno.EADDRNOTAVAIL: "Set AIWM_HOST to an address of this machine, or to 0.0.0.0 for all of them.",
     errno.EACCES: "Set AIWM_PORT to one from 1024 up, which any user may have.",
 }
+KEEP_ALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""Seconds of silence, seconds between probes, probes: so long until a machine that is gone gives back its socket."""
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 _log = logging.getLogger(__name__)
@@ -270,6 +272,11 @@ def _bound(settings: Settings, *, is_shared: bool = False) -> Iterator[socket.so
         raise StartupError(f"AIWM_HOST ({settings.host}) is not an address of this machine: {error}.") from None
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it. The kernel's probes are answered by the other kernel, however long nobody reads.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEP_ALIVE.items():
+            if hasattr(socket, option):
+                listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         if is_shared:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
