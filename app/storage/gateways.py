@@ -85,7 +85,7 @@ async def sweep(
     Each limit is None while silence proves nothing of that kind: who can't judge at all leaves it to others. Returns
     how many nodes went offline.
     """
-    if dead_before is None and silent_before is None or not (await connection.execute(_SWEEPER)).scalar_one():
+    if (dead_before is None and silent_before is None) or not (await connection.execute(_SWEEPER)).scalar_one():
         return 0
     if dead_before is not None:
         await connection.execute(_CLEAR_DEAD_GATEWAYS, {"now": now, "dead_before": dead_before})

@@ -5,7 +5,7 @@ is also what every read shows.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -17,7 +17,8 @@ from sqlalchemy.dialects import postgresql
 
 from app.model import NodeStatus, Sample, SampleKind
 from app.quantities import GPU_HEARTBEAT_FIELDS, GPU_METRIC_FIELDS, HEARTBEAT_FIELDS, NODE_METRIC_FIELDS, Field
-from app.storage import tables
+from app.storage import binary_copy, tables
+from app.storage.binary_copy import Encoder
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
 from app.storage.transitions import moves
@@ -54,6 +55,7 @@ class _Target:
     def __init__(self, table: Table) -> None:
         self.name = table.name
         self.columns = [column.name for column in table.columns]
+        self.encoder = Encoder(table)
         key = [column.name for column in table.primary_key.columns]
         types = [column.type.compile(postgresql.dialect()) for column in table.columns]  # type: ignore[no-untyped-call]
         arrays = ", ".join(f"${place}::{type_}[]" for place, type_ in enumerate(types, 1))
@@ -76,9 +78,11 @@ async def copy(database: Database, engine: StorageEngine, batch: Sequence[Arriva
     """
     async with database.driver_transaction() as connection:
         for kind, targets in _TARGETS.items():
-            for target, rows in zip(targets, _rows(batch, kind), strict=True):
+            for target, rows in zip(targets, _rows(batch, kind, binary_copy.moment), strict=True):
                 if rows:
-                    await connection.copy_records_to_table(target.name, records=rows, columns=target.columns)
+                    await connection.copy_to_table(
+                        target.name, source=target.encoder.encode(rows), columns=target.columns, format="binary"
+                    )
         await engine.note(connection, _metrics(batch))
         await _update_states(connection, batch)
 
@@ -91,7 +95,7 @@ async def insert(database: Database, engine: StorageEngine, batch: Sequence[Arri
     fresh: dict[str, Counter[Row]] = {}
     async with database.driver_transaction() as connection:
         for kind, targets in _TARGETS.items():
-            for target, rows in zip(targets, _rows(batch, kind), strict=True):
+            for target, rows in zip(targets, _rows(batch, kind, lambda time: time), strict=True):
                 stored = await connection.fetch(target.insert, *_columns(rows, len(target.columns)))
                 fresh[target.name] = Counter(tuple(record) for record in stored)
         await engine.note(connection, _metrics(batch))
@@ -106,16 +110,17 @@ def _metrics(batch: Iterable[Arrival]) -> Iterator[tuple[int, datetime]]:
             yield arrival.node_key, arrival.sample.time
 
 
-def _rows(batch: Iterable[Arrival], kind: SampleKind) -> tuple[list[Row], list[Row]]:
+def _rows(batch: Iterable[Arrival], kind: SampleKind, moment: Callable[[datetime], Any]) -> tuple[list[Row], list[Row]]:
     """The rows of one kind of sample: for its node table and for its GPU table."""
     node_rows: list[Row] = []
     gpu_rows: list[Row] = []
     for arrival in batch:
         sample = arrival.sample
         if sample is not None and sample.kind is kind:
-            node_rows.append((arrival.node_key, sample.time, *sample.values))
+            time = moment(sample.time)
+            node_rows.append((arrival.node_key, time, *sample.values))
             for gpu, reading in zip(arrival.gpus, sample.gpus, strict=True):
-                gpu_rows.append((arrival.node_key, gpu, sample.time, *reading.values))
+                gpu_rows.append((arrival.node_key, gpu, time, *reading.values))
     return node_rows, gpu_rows
 
 

@@ -1,0 +1,54 @@
+"""Rows of every shape as a binary COPY: what the database reads is what was written."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.storage import tables
+from app.storage.binary_copy import Encoder, moment
+from app.storage.database import Database
+from tests.databases import WITH_ROOM
+from tests.fakes import START
+
+COLUMNS = [column.name for column in tables.heartbeats.columns]
+
+
+@pytest.mark.parametrize("server", WITH_ROOM, indirect=True)
+async def test_numbers_times_text_and_null_come_back_as_they_were(database: Database) -> None:
+    """Each column's ends included, and NULL in every place where it may be."""
+    whole = ("online", 32_767, 0, 2**31 - 1, 2**63 - 1)
+    values: list[tuple[Any, ...]] = [whole, ("äöü \\N \t", -32_768, -1, -(2**31), -(2**63)), (None,) * len(whole)]
+    values += [(*whole[:place], None, *whole[place + 1 :]) for place in range(len(whole))]
+    rows = [(1, START + timedelta(milliseconds=place), *each) for place, each in enumerate(values)]
+    async with database.driver_transaction() as connection:
+        await connection.execute("CREATE TEMPORARY TABLE copied (LIKE heartbeats) ON COMMIT DROP")
+        for column in COLUMNS[2:]:
+            await connection.execute(f"ALTER TABLE copied ALTER {column} DROP NOT NULL")
+        encoded = Encoder(tables.heartbeats).encode([(key, moment(time), *rest) for key, time, *rest in rows])
+        await connection.copy_to_table("copied", source=encoded, columns=COLUMNS, format="binary")
+        found = [tuple(record) for record in await connection.fetch("SELECT * FROM copied ORDER BY time")]
+    assert found == rows
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(-32_768, 32_767)), min_size=2, max_size=2))
+def test_a_row_is_the_same_with_and_without_the_short_cut(values: list[int | None]) -> None:
+    """A row without NULL is packed at once, any other field by field."""
+    encoder = Encoder(tables.gpu_heartbeats)
+    row = (7, 1, moment(START), *values)
+    assert encoder._encode(row) == encoder._field_by_field(row)
+
+
+@pytest.mark.parametrize("row", [(1, 1, 0, 32_768, 0), (1, 1, 0, None, 32_768), (2**31, 1, 0, 0, 0)])
+def test_what_a_column_cannot_hold_is_an_error_of_the_data(row: tuple[int | None, ...]) -> None:
+    """ValueError, by which ingest knows the sample and not the service to be guilty."""
+    with pytest.raises(ValueError, match="does not fit its column"):
+        Encoder(tables.gpu_heartbeats).encode([row])
+
+
+def test_a_time_is_microseconds_since_2000() -> None:
+    """Before it, too."""
+    assert moment(datetime(2000, 1, 1, 0, 0, 0, 1000, tzinfo=UTC)) == 1000
+    assert moment(datetime(1999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)) == -1000
