@@ -25,12 +25,17 @@ from app.storage import schema
 from app.storage.database import Database
 from bench import wire
 from bench.load import make_nodes
-from bench.service import Service, serving, token
+from bench.service import Service, node_id, serving, token
 
 NODES: Final = 40
 EVERY: Final = 0.25
 CALM: Final = 3.0
 CATCH_UP: Final = 90.0
+QUESTIONS: Final = 60
+GROWTH: Final = 32 * 2**20
+"""Bytes that both gateways together may have more than before: half of what one may hold of unstored frames."""
+_NOT_BACK: Final = "SELECT count(*) FROM node_state WHERE status <> 'online' OR gateway_id IS NULL"
+_MEMORY: Final = "aiwm_process_resident_memory_bytes{}"
 _COUNT: Final = "SELECT n.id, m.time FROM node_metrics m JOIN nodes n USING (node_key) WHERE m.time >= $1"
 
 
@@ -163,6 +168,17 @@ def stop_the_database(seconds: float) -> Callable[[Scene], Awaitable[None]]:
     return stop
 
 
+async def fill_the_pools(scene: Scene) -> None:
+    """More questions at once than the gateways have connections, none of which is answered for ten seconds."""
+    database = Database(scene.cluster.url, pool_size=1)
+    async with database.driver_transaction() as connection:
+        await connection.execute("LOCK TABLE node_events")
+        asked = [asyncio.create_task(scene.service.ask(f"/nodes/{node_id(1)}/events")) for _ in range(QUESTIONS)]
+        await asyncio.sleep(10)
+    await asyncio.gather(*asked, return_exceptions=True)
+    await database.close()
+
+
 async def cut_the_network(scene: Scene) -> None:
     """Every socket is gone, without a goodbye."""
     for node in scene.nodes:
@@ -189,14 +205,20 @@ FAULTS: Final[dict[str, Callable[[Scene], Awaitable[None]]]] = {
     "the database is killed": kill_the_database,
     "the database stands still for 20 s": stop_the_database(20),
     "the database stands still for 150 s": stop_the_database(150),
+    "all connections to the database are taken": fill_the_pools,
     "the network is cut": cut_the_network,
     "a second daemon has the same token": second_daemon,
 }
-SHORT: Final = ("a gateway is killed", "the database is killed", "the network is cut")
+SHORT: Final = (
+    "a gateway is killed",
+    "the database is killed",
+    "all connections to the database are taken",
+    "the network is cut",
+)
 
 
 class Outcome(NamedTuple):
-    """Of one fault, over everything that was sent since it began."""
+    """Of one fault, over everything that was sent since it began. `offline`: not online, or held by no gateway."""
 
     sent: int
     acknowledged: int
@@ -205,11 +227,15 @@ class Outcome(NamedTuple):
     doubled: int
     offline: int
     longest: float
+    memory: tuple[float, float]
+    """Bytes of all gateways, before and after."""
 
     @property
     def is_well(self) -> bool:
-        """Whether all was kept, once, and every node is back."""
-        return self.lost == self.doubled == self.offline == 0 and self.sent == self.acknowledged == self.stored
+        """Whether all was kept, once, every node is back, and memory is where it was."""
+        before, after = self.memory
+        is_kept = self.lost == self.doubled == 0 and self.sent == self.acknowledged == self.stored
+        return is_kept and self.offline == 0 and after - before < GROWTH
 
 
 @asynccontextmanager
@@ -241,6 +267,7 @@ async def suffer(of: Scene, fault: Callable[[Scene], Awaitable[None]]) -> Outcom
         node.longest = 0
         node.is_paused = False
     await asyncio.sleep(CALM)
+    before = (await of.service.metrics())[_MEMORY]
     await fault(of)
     await asyncio.sleep(CALM)
     for node in of.nodes:
@@ -251,7 +278,7 @@ async def suffer(of: Scene, fault: Callable[[Scene], Awaitable[None]]) -> Outcom
     database = Database(of.cluster.url, pool_size=1)
     async with database.driver_transaction() as connection:
         rows = [(row["id"], row["time"]) for row in await connection.fetch(_COUNT, began)]
-        offline = await connection.fetchval("SELECT count(*) FROM node_state WHERE status <> 'online'")
+        offline = await connection.fetchval(_NOT_BACK)
     await database.close()
     sent = {
         (f"{number:024x}", moment) for number, node in enumerate(of.nodes, 1) for moment in node.sent if moment >= began
@@ -271,20 +298,22 @@ async def suffer(of: Scene, fault: Callable[[Scene], Awaitable[None]]) -> Outcom
         doubled=len(rows) - len(stored),
         offline=offline,
         longest=max(node.longest for node in of.nodes),
+        memory=(before, (await of.service.metrics())[_MEMORY]),
     )
 
 
 async def chaos(names: tuple[str, ...]) -> bool:
     """The faults of these names, one after the other; whether all went well."""
-    print("| fault | sent | acknowledged | stored | lost | doubled | not online | longest gap |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    print("| fault | sent | acknowledged | stored | lost | doubled | not back | longest gap | memory before, after |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     is_well = True
     async with scene() as there:
         for name in names:
             found = await suffer(there, FAULTS[name])
             is_well &= found.is_well
-            numbers = " | ".join(f"{value:,}" for value in found[:-1])
-            print(f"| {name} | {numbers} | {found.longest:.1f} s |", flush=True)
+            numbers = " | ".join(f"{value:,}" for value in found[:-2])
+            memory = ", ".join(f"{each / 2**20:.0f}" for each in found.memory)
+            print(f"| {name} | {numbers} | {found.longest:.1f} s | {memory} MiB |", flush=True)
     return is_well
 
 
