@@ -11,13 +11,15 @@ from app.domain.auth import Tokens
 from app.model import CallerRole, Owner
 from app.settings import Settings
 from app.storage.database import Database
+from app.storage.engines.base import StorageEngine
 from app.storage.engines.choice import installed_engine
 from bench.databases import fresh_database
-from bench.load import compress, fill_day, make_nodes, roll_up
+from bench.load import compress, fill_day, make_nodes, multiply, roll_up
 from bench.questions import Question, growth, questions, timed
 
 NODES: Final = 200
 GPUS: Final = 8
+FLEETS: Final = (10, 100, 1_000)
 MANY_NODES: Final = 100_000
 SECRET: Final = "b" * 32
 
@@ -31,8 +33,7 @@ async def bench(url: str) -> None:
         keys = await make_nodes(database, NODES, GPUS, now)
         rows = await fill_day(database, engine, keys, GPUS, now)
         await roll_up(database, engine, SystemClock())
-        is_timescale = engine.name == "TimescaleDB"
-        if is_timescale:
+        if engine.name == "TimescaleDB":
             sizes = await compress(database)
             raw, small = (sizes[name] / rows for name in ("raw", "compressed"))
             print(f"{rows:,} GPU rows: {raw:.1f} bytes a row in rows, {small:.2f} in columns (target 7)\n")
@@ -51,10 +52,10 @@ async def bench(url: str) -> None:
                 base_url="http://bench",
                 headers=headers,
             ) as client:
-                await _report(client, database, now, is_timescale=is_timescale)
+                await _report(client, database, engine, now)
 
 
-async def _report(client: AsyncClient, database: Database, now: datetime, *, is_timescale: bool) -> None:
+async def _report(client: AsyncClient, database: Database, engine: StorageEngine, now: datetime) -> None:
     async def ask(path: str) -> None:
         answer = await client.get(path)
         if answer.status_code != 200:
@@ -67,15 +68,16 @@ async def _report(client: AsyncClient, database: Database, now: datetime, *, is_
 
     node = f"{NODES // 2:024x}"
     print("| question | median | target |\n| --- | --- | --- |")
-    for question in (*questions(node, is_timescale=is_timescale), *growth(node)):
+    for question in (*questions(node, is_timescale=engine.name == "TimescaleDB"), *growth(node)):
         await row(question)
-    for nodes in (10, 100, NODES):
+    await multiply(database, engine, NODES, FLEETS[-1] // NODES, GPUS, now)
+    for nodes in FLEETS:
         async with database.driver_transaction() as connection:
             await connection.execute(
                 "UPDATE nodes SET org_id = CASE WHEN node_key <= $1 THEN 'some' ELSE 'others' END", nodes
             )
         path = "/fleet/metrics?from=now-7d&interval=1h&fields=utilization&orgId=some"
-        await row(Question(f"hourly average of {nodes} nodes, 7 days", path))
+        await row(Question(f"hourly average of {nodes:,} nodes, 7 days", path))
     await make_nodes(database, MANY_NODES, 0, now - timedelta(days=1), first=10**6, org="many")
     async with database.driver_transaction() as connection:
         await connection.execute("ANALYZE nodes, node_state", timeout=600)

@@ -1,6 +1,7 @@
 """Fill a migrated database with the benchmark fleet: a day of samples, a month of rollups."""
 
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 
 from app.clock import Clock
@@ -8,10 +9,13 @@ from app.domain.maintenance import Maintenance
 from app.retention import Retention
 from app.storage import tables
 from app.storage.database import Database
-from app.storage.engines.base import StorageEngine
-from bench.fleet import Machine
+from app.storage.engines.base import Connection, StorageEngine
+from bench.fleet import INTERVAL, Machine
 
 ORG: Final = "bench"
+DAY: Final = timedelta(days=1)
+AN_HOUR: Final = timedelta(hours=1) // INTERVAL
+"""So many samples of a node."""
 DAYS: Final = {"5m": 7, "1h": 30}
 """For how many days each rollup is filled; a month of five minutes would take longer than all the rest."""
 
@@ -82,12 +86,15 @@ async def make_fleet(database: Database, nodes: int, now: datetime) -> None:
 
 async def fill_day(database: Database, engine: StorageEngine, keys: list[int], gpus: int, end: datetime) -> int:
     """A day of samples that ends then; returns how many rows of GPUs there are."""
-    start = end - timedelta(days=1)
+    start = end - DAY
     async with database.transaction() as connection:
         await engine.make_room(connection, [(start - timedelta(days=day)).date() for day in range(-1, 31)])
+    # An hour of all nodes after the other, since that is how samples come: on disk they lie in the order of time.
+    machines = [Machine(key, gpus).samples(start, end) for key in keys]
     rows = 0
-    for key in keys:
-        samples = list(Machine(key, gpus).samples(start, end))
+    for _ in range(0, DAY // INTERVAL, AN_HOUR):
+        samples = [sample for machine in machines for sample in islice(machine, AN_HOUR)]
+        samples.sort(key=lambda sample: sample[0][1])
         async with database.driver_transaction() as connection:
             for table, records in (
                 (tables.node_metrics, [node for node, _ in samples]),
@@ -133,31 +140,55 @@ async def _days_of_hours(database: Database, engine: StorageEngine, now: datetim
 
 async def _repeat(database: Database, engine: StorageEngine, rollup: str, days: int) -> None:
     async with database.driver_transaction() as connection:
-        is_aggregate = engine.name == "TimescaleDB"
-        table = await connection.fetchval(_MATERIALIZED, rollup) if is_aggregate else f"{rollup}_rolled"
-        names = [
-            row[0]
-            for row in await connection.fetch(
-                "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped",
-                table,
-            )
-        ]
+        table, names = await _rows_of(connection, engine, rollup)
         shifted = ", ".join("time - make_interval(days => n)" if name == "time" else name for name in names)
         await connection.execute(
             f"INSERT INTO {table} ({', '.join(names)}) SELECT {shifted} FROM {table}, generate_series(1, {days - 1}) n "
-            "ON CONFLICT DO NOTHING",
+            f"ORDER BY {table}.time - make_interval(days => n) ON CONFLICT DO NOTHING",
             timeout=900,
         )
 
 
+async def multiply(database: Database, engine: StorageEngine, nodes: int, times: int, gpus: int, now: datetime) -> None:
+    """More nodes, which have measured what the first ones have: as much of it as hours of the fleet are read from."""
+    await make_nodes(database, nodes * (times - 1), gpus, now, first=nodes)
+    for name, since in {
+        "gpu_metrics": now - timedelta(hours=2),
+        "gpu_metrics_5m": now - timedelta(hours=2),
+        "gpu_metrics_1h_by_node": now - timedelta(days=8),
+    }.items():
+        async with database.driver_transaction() as connection:
+            table, names = await _rows_of(connection, engine, name)
+            moved = ", ".join(f"node_key + {nodes} * n" if column == "node_key" else column for column in names)
+            await connection.execute(
+                f"INSERT INTO {table} ({', '.join(names)}) SELECT {moved} FROM {table}, generate_series(1, {times - 1}) n "
+                f"WHERE time >= $1 AND node_key <= {nodes} ORDER BY time",
+                since,
+                timeout=900,
+            )
+    async with database.alone("bench") as alone:
+        if alone is not None:
+            await alone.execute("VACUUM ANALYZE", timeout=600)
+
+
+async def _rows_of(connection: Connection, engine: StorageEngine, name: str) -> tuple[str, list[str]]:
+    """The table in which the rows of samples or of a rollup are, and its columns."""
+    table = name
+    if name not in SOURCES:
+        is_aggregate = engine.name == "TimescaleDB"
+        table = await connection.fetchval(_MATERIALIZED, name) if is_aggregate else f"{name}_rolled"
+    columns = "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped"
+    return table, [row[0] for row in await connection.fetch(columns, table)]
+
+
 async def compress(database: Database) -> dict[str, Any]:
-    """On TimescaleDB: put every chunk of samples into columns; bytes before and after."""
+    """On TimescaleDB: put every chunk of samples into columns, and what its policy would of rollups; bytes before and after."""
     async with database.alone("bench") as connection:
         if connection is None:
             return {}
         chunks = await connection.fetch(
             "SELECT format('%I.%I', chunk_schema, chunk_name) FROM timescaledb_information.chunks "
-            "WHERE hypertable_schema = 'aiwm' AND NOT is_compressed"
+            "WHERE NOT is_compressed AND (hypertable_schema = 'aiwm' OR range_end < now() - interval '1 day')"
         )
         for (chunk,) in chunks:
             await connection.execute("CALL convert_to_columnstore($1::text::regclass)", chunk, timeout=600)
