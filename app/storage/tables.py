@@ -77,8 +77,11 @@ def _moment(name: str, *, nullable: bool = True) -> Column[Any]:
     return Column(name, DateTime(timezone=True), nullable=nullable)
 
 
-def _sample_table(name: str, fields: tuple[Field, ...], *, per_gpu: bool = False) -> Table:
-    """A raw table: one row a sample (and GPU), values in steps of their quantity's resolution."""
+def _sample_table(name: str, fields: tuple[Field, ...], *, per_gpu: bool = False, by_time: bool = False) -> Table:
+    """A raw table: one row a sample (and GPU), values in steps of their quantity's resolution.
+
+    `by_time`: whether it is read for whole fleets, of which the key does not find the last minutes.
+    """
     gpu = [Column("gpu", SmallInteger, primary_key=True, autoincrement=False)] if per_gpu else []
     return Table(
         name,
@@ -87,6 +90,7 @@ def _sample_table(name: str, fields: tuple[Field, ...], *, per_gpu: bool = False
         *gpu,
         Column("time", DateTime(timezone=True), primary_key=True),
         *(Column(field.column, _TYPES[field.quantity]) for field in fields),
+        *([Index(f"{name}_time_idx", "time", postgresql_using="brin")] if by_time else []),
     )
 
 
@@ -232,8 +236,8 @@ node_events = Table(
 
 heartbeats = _sample_table("heartbeats", HEARTBEAT_FIELDS)
 gpu_heartbeats = _sample_table("gpu_heartbeats", GPU_HEARTBEAT_FIELDS, per_gpu=True)
-node_metrics = _sample_table("node_metrics", NODE_METRIC_FIELDS)
-gpu_metrics = _sample_table("gpu_metrics", GPU_METRIC_FIELDS, per_gpu=True)
+node_metrics = _sample_table("node_metrics", NODE_METRIC_FIELDS, by_time=True)
+gpu_metrics = _sample_table("gpu_metrics", GPU_METRIC_FIELDS, per_gpu=True, by_time=True)
 
 analysts = Table(
     "analysts",
