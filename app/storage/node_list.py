@@ -17,7 +17,7 @@ from app.model import Node, NodeFilter, NodeSort
 from app.storage import tables
 from app.storage.nodes import COLUMNS, JOINED, to_node, with_gpus
 
-_nodes, _state = tables.nodes, tables.node_state
+_nodes, _state, _counts = tables.nodes, tables.node_state, tables.node_counts
 
 _ORDERED_BY: Final = {
     "name": _nodes.c.name,
@@ -35,9 +35,13 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def count(connection: AsyncConnection, only: NodeFilter) -> int:
-    """How many nodes there are; the state is read only where the filter asks for it."""
-    reads_state = only.status is not None or only.changed_since is not None
-    statement = select(func.count()).select_from(JOINED if reads_state else _nodes).where(*_conditions(only))
+    """How many nodes there are. An org's, and all, are counted already; the state is read only where the filter asks for it."""
+    if only == NodeFilter(org_id=only.org_id):
+        own = [] if only.org_id is None else [_counts.c.org_id == only.org_id]
+        statement = select(func.coalesce(func.sum(_counts.c.nodes), 0)).where(*own)
+    else:
+        reads_state = only.status is not None or only.changed_since is not None
+        statement = select(func.count()).select_from(JOINED if reads_state else _nodes).where(*_conditions(only))
     return int((await connection.execute(statement)).scalar_one())
 
 

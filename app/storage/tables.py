@@ -133,10 +133,17 @@ nodes = Table(
     UniqueConstraint("id"),
     Index("nodes_created_at_id_idx", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
     Index("nodes_org_id_created_at_id_idx", "org_id", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
-    # Narrow, so that counting an org's nodes, or all, reads little.
-    Index("nodes_org_id_idx", "org_id", postgresql_where=text("deleted_at IS NULL")),
     Index("nodes_name_id_idx", "name", "id", postgresql_where=text("deleted_at IS NULL")),
     Index("nodes_org_id_node_key_idx", "org_id", "node_key"),
+)
+
+node_counts = Table(
+    "node_counts",
+    metadata,
+    # Of each org, how many nodes it has that are not deleted: triggers on `nodes` keep it.
+    Column("org_id", Text),
+    Column("nodes", BigInteger, nullable=False),
+    UniqueConstraint("org_id", postgresql_nulls_not_distinct=True),
 )
 
 gateways = Table(
