@@ -34,7 +34,7 @@ from app.storage import measures as of
 from app.storage import tables
 from app.storage.measures import Aggregate, Measure, Selected
 from app.storage.series import Filter, Grid, SeriesStatement, growth_steps, labelled, partials, series, within
-from app.storage.sources import GPUS_OF_NODES, Source
+from app.storage.sources import GPUS_OF_NODES, ROLLED, Source
 from app.storage.statements import Statement
 
 _nodes, _gpus = tables.nodes, tables.gpus
@@ -118,7 +118,7 @@ def sum_statement(
 
     Of nodes' GPUs together (`GPUS_OF_NODES`, alone) the averages are added up already.
     """
-    if used == (GPUS_OF_NODES.table,):
+    if used in ((GPUS_OF_NODES.table,), (ROLLED[GPUS_OF_NODES.table],)):
         table = used[0]
         rows = select(table.c.time.label("moment"), *table.c).where(*within(table, 0), *_conditions(scope, table))
         found = rows.subquery("added")

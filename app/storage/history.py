@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 import msgspec
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import Table, bindparam, func, select
 
 from app.errors import StorageUnavailable
 from app.quantities import Field
@@ -21,7 +21,7 @@ from app.storage import tables
 from app.storage.database import NO_LIMIT, Database
 from app.storage.measures import Measure, Value
 from app.storage.series import Grid, growth_statement, series_statement
-from app.storage.sources import Segment, Source
+from app.storage.sources import ROLLED, Segment, Source
 from app.storage.statements import Statement, compiled
 
 GRACE_SECONDS: Final = 5.0
@@ -43,6 +43,11 @@ _SET_LIMITS: Final = compiled(
         func.set_config("plan_cache_mode", "force_custom_plan", True),
         # Compiling would take longer than most of them run.
         func.set_config("jit", "off", True),
+        # How many groups are chosen it can only guess: a loop would read the range anew for each of them.
+        func.set_config("enable_nestloop", "off", True),
+        # They would take longer to start, and processors that ingest needs.
+        func.set_config("max_parallel_workers_per_gather", "0", True),
+        select(tables.rolled.c.until).scalar_subquery(),
     )
 )
 
@@ -114,10 +119,20 @@ class Reader:
         self._connection = connection
         self._timeout_ms = timeout_ms or 0  # to PostgreSQL, 0 is no limit
         self._seconds = timeout_ms / 1000 + GRACE_SECONDS if timeout_ms else NO_LIMIT
+        self._rolled_until: datetime | None = None
 
     async def set_limits(self) -> None:
         """For this transaction: the time limit, and how statements are planned."""
-        await self.fetch(_SET_LIMITS, {"timeout": str(self._timeout_ms)})
+        ((*_, self._rolled_until),) = await self.fetch(_SET_LIMITS, {"timeout": str(self._timeout_ms)})
+
+    def used(self, segments: Sequence[Segment]) -> tuple[Table, ...]:
+        """The tables to read: of what is rolled up, those without the samples behind it, which planning would heed."""
+        return tuple(
+            ROLLED[segment.table]
+            if segment.table in ROLLED and self._rolled_until is not None and segment.end <= self._rolled_until
+            else segment.table
+            for segment in segments
+        )
 
     async def find_node(self, node_id: str, org_id: str | None) -> KnownNode | None:
         """The node of this id, unless it was deleted; only of this org, where one is given."""
@@ -145,7 +160,7 @@ class Reader:
             "gpus": list(node.gpus),
             "devices": _by_number({gpu: devices.index(device) for gpu, device in node.gpus.items()}),
         }
-        made = series_statement(source, measures, tuple(segment.table for segment in segments), points.grid)
+        made = series_statement(source, measures, self.used(segments), points.grid)
         found = await self.fetch(made.statement, values)
         if not source.is_per_gpu:
             return [Block(None, _times(found), made.converted(found))] if found else []
@@ -163,7 +178,7 @@ class Reader:
         rows: int,
     ) -> list[tuple[datetime, int, float]]:
         """How much a counter grew from `start` on, and in how many seconds: a row a point."""
-        statement = growth_statement(source, field, tuple(segment.table for segment in segments), points.grid)
+        statement = growth_statement(source, field, self.used(segments), points.grid)
         values = bounds(segments, points) | {"node_key": node.key, "start": start, "rows": rows}
         return [(time, int(grown), float(seconds)) for time, grown, seconds in await self.fetch(statement, values)]
 

@@ -74,3 +74,9 @@ NODE_METRICS: Final = Source(tables.node_metrics, NODE_METRIC_FIELDS, _rollups(t
 GPU_METRICS: Final = Source(tables.gpu_metrics, GPU_METRIC_FIELDS, _rollups(tables.gpu_rollups))
 HEARTBEATS: Final = Source(tables.heartbeats, HEARTBEAT_FIELDS)
 GPU_HEARTBEATS: Final = Source(tables.gpu_heartbeats, GPU_HEARTBEAT_FIELDS)
+
+ROLLED: Final = {
+    table: table.to_metadata(tables.relations, name=f"{table.name}_rolled")
+    for table in (*tables.node_rollups.values(), *tables.gpu_rollups.values(), GPUS_OF_NODES.table)
+}
+"""What the maintenance loop keeps, without what it has not come to yet; `rolled.until` says up to where it may be read."""
