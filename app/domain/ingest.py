@@ -19,9 +19,9 @@ from app.errors import AiwmError, SampleRefused, StorageUnavailable
 from app.meters import BUFFER_AGE, BUFFER_BYTES, BUFFER_FRAMES, REJECTED, RETRIES, ROWS, STORED, Meters, Values
 from app.model import SampleKind
 from app.storage import samples
+from app.storage.arrivals import Arrival, Outcome
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
-from app.storage.samples import Arrival, Outcome
 
 FLUSH_ROWS: Final = 20_000
 FLUSH_SECONDS: Final = 0.2

@@ -6,6 +6,7 @@ from typing import Final
 from app.clock import Clock
 from app.errors import StorageUnavailable
 from app.retention import Retention
+from app.storage import intake
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
 
@@ -42,4 +43,6 @@ class Maintenance:
         async with self._database.alone(JOB) as connection:
             if connection is None:
                 return False
-            return await self._engine.maintain(connection, self._retention, self._clock.now())
+            now = self._clock.now()
+            await intake.forget(connection, now)
+            return await self._engine.maintain(connection, self._retention, now)

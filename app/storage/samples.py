@@ -7,46 +7,22 @@ is also what every read shows.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Final
 
 import asyncpg
-import msgspec
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
-from app.model import NodeStatus, Sample, SampleKind
+from app.model import NodeStatus, SampleKind
 from app.quantities import GPU_HEARTBEAT_FIELDS, GPU_METRIC_FIELDS, HEARTBEAT_FIELDS, NODE_METRIC_FIELDS, Field
-from app.storage import binary_copy, tables
+from app.storage import binary_copy, intake, tables
+from app.storage.arrivals import Arrival, Outcome
 from app.storage.binary_copy import Encoder
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
 from app.storage.transitions import moves
 
 Row = tuple[Any, ...]
-
-
-class Arrival(msgspec.Struct, frozen=True, gc=False):
-    """A telemetry frame on its way in.
-
-    `gpus` are the numbers of the sample's GPUs, in its order. `sample` is None for a sign of life
-    whose sample was rejected. `skew_ms` is by how much the worker's clock is behind.
-    """
-
-    node_key: int
-    epoch: int
-    received_at: datetime
-    kind: SampleKind
-    sample: Sample | None
-    gpus: tuple[int, ...]
-    skew_ms: int | None = None
-
-
-class Outcome(StrEnum):
-    """What became of a sample: durable now, or durable already before."""
-
-    STORED = "stored"
-    DUPLICATE = "duplicate"
 
 
 class _Target:
@@ -84,6 +60,7 @@ async def copy(database: Database, engine: StorageEngine, batch: Sequence[Arriva
                         target.name, source=target.encoder.encode(rows), columns=target.columns, format="binary"
                     )
         await engine.note(connection, _metrics(batch))
+        await intake.count(connection, batch)
         await _update_states(connection, batch)
 
 
@@ -98,9 +75,11 @@ async def insert(database: Database, engine: StorageEngine, batch: Sequence[Arri
             for target, rows in zip(targets, _rows(batch, kind, lambda time: time), strict=True):
                 stored = await connection.fetch(target.insert, *_columns(rows, len(target.columns)))
                 fresh[target.name] = Counter(tuple(record) for record in stored)
+        outcomes = [_outcome(arrival, fresh) for arrival in batch]
         await engine.note(connection, _metrics(batch))
+        await intake.count(connection, batch, duplicates=outcomes.count(Outcome.DUPLICATE))
         await _update_states(connection, batch)
-    return [_outcome(arrival, fresh) for arrival in batch]
+    return outcomes
 
 
 def _metrics(batch: Iterable[Arrival]) -> Iterator[tuple[int, datetime]]:

@@ -246,6 +246,22 @@ gpu_heartbeats = _sample_table("gpu_heartbeats", GPU_HEARTBEAT_FIELDS, per_gpu=T
 node_metrics = _sample_table("node_metrics", NODE_METRIC_FIELDS, by_time=True)
 gpu_metrics = _sample_table("gpu_metrics", GPU_METRIC_FIELDS, per_gpu=True, by_time=True)
 
+ingest_minutes = Table(
+    "ingest_minutes",
+    metadata,
+    # What was stored in each minute, by the server's clock; a row a database session, so that no two wait for another.
+    Column("minute", DateTime(timezone=True), primary_key=True),
+    Column("writer", Integer, primary_key=True, autoincrement=False),
+    Column("frames", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("late_frames", BigInteger, nullable=False),
+    Column("duplicates", BigInteger, nullable=False),
+    # From a sample's time to its arrival: of all frames together, and the longest.
+    Column("delay_ms", BigInteger, nullable=False),
+    Column("longest_delay_ms", BigInteger, nullable=False),
+    postgresql_with={"fillfactor": "50"},
+)
+
 analysts = Table(
     "analysts",
     metadata,

@@ -29,7 +29,7 @@ from app.protocol.session import (
     Step,
     Telemetry,
 )
-from app.storage.samples import Arrival, Outcome
+from app.storage.arrivals import Arrival, Outcome
 from app.ws.connection import Connection
 from app.ws.doors import Doors
 

@@ -52,10 +52,10 @@ async def logins(database: Database, engine: StorageEngine) -> AsyncIterator[Dat
             await connection.execute(text(f"DROP ROLE {name}"))
 
 
-async def views(connection: Connection) -> list[str]:
-    """The names of all views of schema history."""
+async def views(connection: Connection, *, of_nodes: bool = True) -> list[str]:
+    """The names of all views of schema history: those of nodes, or those of the platform."""
     rows = await connection.fetch("SELECT viewname FROM pg_views WHERE schemaname = 'history' ORDER BY 1")
-    return [row["viewname"] for row in rows]
+    return [row["viewname"] for row in rows if row["viewname"].startswith("platform_") is not of_nodes]
 
 
 async def test_every_view_shows_a_login_its_own_organisation_alone(logins: Database) -> None:
@@ -63,10 +63,20 @@ async def test_every_view_shows_a_login_its_own_organisation_alone(logins: Datab
     for login, orgs in (("bound", {"acme"}), ("free", {"acme", "umbrella"}), ("stray", set[str]())):
         async with as_login(logins, login) as connection:
             names = await views(connection)
-            assert len(names) == 14
+            assert len(names) == 15
             for name in names:
                 rows = await connection.fetch(f"SELECT DISTINCT org_id FROM history.{name}")
                 assert {row["org_id"] for row in rows} == orgs, (login, name)
+
+
+async def test_the_platform_is_shown_to_those_who_see_every_organisation(logins: Database) -> None:
+    """Its sizes and its load are no tenant's business."""
+    for login in ("bound", "free", "stray"):
+        async with as_login(logins, login) as connection:
+            names = await views(connection, of_nodes=False)
+            shown = [name for name in names if await connection.fetchval(f"SELECT count(*) FROM history.{name}")]
+            assert ("platform_tables" in shown) is (login == "free"), login
+            assert not shown or login == "free", (login, shown)
 
 
 async def test_the_group_is_no_way_out(logins: Database, server: Server) -> None:
@@ -89,6 +99,7 @@ async def test_the_group_is_no_way_out(logins: Database, server: Server) -> None
         "UPDATE aiwm.analysts SET org_id = NULL",
         "INSERT INTO aiwm.analysts (login) VALUES ('bound')",
         "SELECT aiwm.make_analyst('bound', '', NULL, 1, 1)",
+        "SELECT aiwm.platform_tables()",
         "CREATE TABLE history.mine (a integer)",
         "CREATE TABLE public.mine (a integer)",
         "CREATE SCHEMA mine",

@@ -13,9 +13,9 @@ from app.domain.ingest import Ingest
 from app.errors import AiwmError, SampleRefused
 from app.meters import Meters
 from app.model import GpuReading, Sample, SampleKind
+from app.storage.arrivals import Arrival, Outcome
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
-from app.storage.samples import Arrival, Outcome
 from tests.fakes import START, FakeClock
 
 HEARTBEAT = ("online", 452, 628, 2, 3630)

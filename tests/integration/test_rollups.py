@@ -15,10 +15,10 @@ from app.model import GpuReading, Sample, SampleKind
 from app.quantities import GPU_METRIC_FIELDS, NODE_METRIC_FIELDS, Field
 from app.retention import Retention
 from app.storage import dropped, rolling, samples, tables
+from app.storage.arrivals import Arrival
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
 from app.storage.engines.timescale import REFRESH, RETENTION
-from app.storage.samples import Arrival
 from tests.fakes import FakeClock
 from tests.integration.test_ingest import make_node
 

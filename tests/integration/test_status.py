@@ -15,9 +15,9 @@ from app.errors import StartupError
 from app.model import Sample, SampleKind
 from app.retention import Retention
 from app.storage import rolling, samples, schema, status
+from app.storage.arrivals import Arrival
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
-from app.storage.samples import Arrival
 from app.storage.status import DatabaseStatus, RollupStatus, TableStatus
 from tests.fakes import FakeClock
 from tests.integration.test_ingest import make_node
