@@ -123,25 +123,30 @@ def _gauges(database: Database, registry: Registry) -> Values:
 def application(
     settings: Settings, database: Database, clock: Clock, tokens: Tokens, gateway: Gateway, peers: Peers
 ) -> Litestar:
-    """REST and WebSocket under the base path, with the services that their handlers ask for by name."""
+    """REST and WebSocket under the base path, with the services that their handlers ask for by name.
+
+    Requests take at most half of the pool, a probe one more: however many come, and however long they take, the rest of
+    the pool stores samples, admits nodes and keeps their status.
+    """
+    asked, probed = database.portion(-(-database.pool_size // 2)), database.portion(1)
 
     @websocket("/ws/node")
     async def node_socket(socket: WebSocket[Any, Any, Any]) -> None:
         await converse(socket, gateway)
 
     nodes = Nodes(
-        database=database,
+        database=asked,
         tokens=tokens,
         clock=clock,
         connections=gateway.registry,
         websocket_url=settings.websocket_url,
     )
-    fleet = Fleet(database, clock, heartbeat_timeout=timedelta(milliseconds=settings.heartbeat_timeout_ms))
-    history = History(database, clock, query_timeout_ms=settings.query_timeout_ms, kept=settings.retention.by_table)
+    fleet = Fleet(asked, clock, heartbeat_timeout=timedelta(milliseconds=settings.heartbeat_timeout_ms))
+    history = History(asked, clock, query_timeout_ms=settings.query_timeout_ms, kept=settings.retention.by_table)
     fleet_history = FleetHistory(
-        database, clock, query_timeout_ms=settings.query_timeout_ms, kept=settings.retention.by_table
+        asked, clock, query_timeout_ms=settings.query_timeout_ms, kept=settings.retention.by_table
     )
-    events = Events(database, clock, query_timeout_ms=settings.query_timeout_ms)
+    events = Events(asked, clock, query_timeout_ms=settings.query_timeout_ms)
     return Litestar(
         route_handlers=[Router(path=settings.base_path or "/", route_handlers=[*rest_handlers(tokens), node_socket])],
         dependencies={
@@ -152,7 +157,7 @@ def application(
             "events": Provide(lambda: events, sync_to_thread=False),
             "peers": Provide(lambda: peers, sync_to_thread=False),
             "tokens": Provide(lambda: tokens, sync_to_thread=False),
-            "database": Provide(lambda: database, sync_to_thread=False),
+            "database": Provide(lambda: probed, sync_to_thread=False),
         },
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(version=VERSION, base_path=settings.base_path),

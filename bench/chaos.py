@@ -169,7 +169,7 @@ def stop_the_database(seconds: float) -> Callable[[Scene], Awaitable[None]]:
 
 
 async def fill_the_pools(scene: Scene) -> None:
-    """More questions at once than the gateways have connections, none of which is answered for ten seconds."""
+    """More questions at once than there are connections for them, none of which is answered for ten seconds."""
     database = Database(scene.cluster.url, pool_size=1)
     async with database.driver_transaction() as connection:
         await connection.execute("LOCK TABLE node_events")
@@ -205,14 +205,14 @@ FAULTS: Final[dict[str, Callable[[Scene], Awaitable[None]]]] = {
     "the database is killed": kill_the_database,
     "the database stands still for 20 s": stop_the_database(20),
     "the database stands still for 150 s": stop_the_database(150),
-    "all connections to the database are taken": fill_the_pools,
+    "questions take all connections that they may": fill_the_pools,
     "the network is cut": cut_the_network,
     "a second daemon has the same token": second_daemon,
 }
 SHORT: Final = (
     "a gateway is killed",
     "the database is killed",
-    "all connections to the database are taken",
+    "questions take all connections that they may",
     "the network is cut",
 )
 

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from copy import copy
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -46,6 +47,7 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self.url = url
         self.pool_size = pool_size
+        self._room = asyncio.Semaphore(pool_size)  # of the whole, which the pool itself keeps to: a portion has less
         self._engine = create_async_engine(
             URL.create("postgresql+asyncpg"),  # the address itself is asyncpg's to read: it knows sslmode and host
             async_creator=self._connect,
@@ -54,6 +56,24 @@ class Database:
             pool_timeout=POOL_SECONDS,
             pool_pre_ping=True,
         )
+
+    def portion(self, connections: int) -> Self:
+        """The same pool for somebody who takes at most so many of its connections, and leaves the others to others."""
+        portion = copy(self)
+        portion._room = asyncio.Semaphore(connections)  # noqa: SLF001 – its own, as yet
+        return portion
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+        """A connection of the pool. Raises StorageUnavailable where none is free for POOL_SECONDS."""
+        with _unavailable():
+            async with asyncio.timeout(POOL_SECONDS):
+                await self._room.acquire()
+            try:
+                async with self._engine.connect() as connection:
+                    yield connection
+            finally:
+                self._room.release()
 
     async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         try:
@@ -70,18 +90,16 @@ class Database:
 
         Raises StorageUnavailable where the database is away, slow beyond its limit, or has no room.
         """
-        with _unavailable():
-            async with self._engine.begin() as connection:
-                yield connection
+        async with self._connection() as connection, connection.begin():
+            yield connection
 
     @asynccontextmanager
     async def driver_transaction(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
         """The same on asyncpg's own connection, for what SQLAlchemy has no words for: COPY, and arrays at speed."""
-        with _unavailable():
-            async with self._engine.connect() as connection:
-                driver = (await connection.get_raw_connection()).driver_connection
-                async with driver.transaction():  # type: ignore[union-attr]
-                    yield driver  # type: ignore[misc]
+        async with self._connection() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            async with driver.transaction():  # type: ignore[union-attr]
+                yield driver  # type: ignore[misc]
 
     @asynccontextmanager
     async def alone(self, job: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record] | None"]:
@@ -89,17 +107,16 @@ class Database:
 
         None where another process is at this job.
         """
-        with _unavailable():
-            async with self._engine.connect() as connection:
-                driver: Any = (await connection.get_raw_connection()).driver_connection
-                if not await driver.fetchval("SELECT pg_try_advisory_lock(hashtext($1))", job):
-                    yield None
-                    return
-                try:
-                    yield driver
-                finally:
-                    if not driver.is_closed():
-                        await driver.execute("SELECT pg_advisory_unlock_all()")
+        async with self._connection() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            if not await driver.fetchval("SELECT pg_try_advisory_lock(hashtext($1))", job):
+                yield None
+                return
+            try:
+                yield driver
+            finally:
+                if not driver.is_closed():
+                    await driver.execute("SELECT pg_advisory_unlock_all()")
 
     @asynccontextmanager
     async def own_connection(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
@@ -122,7 +139,7 @@ class Database:
     async def ping(self, seconds: float = 2.0) -> None:
         """Ask the database for a sign of life. Raises StorageUnavailable."""
         with _unavailable():
-            async with asyncio.timeout(seconds), self._engine.connect() as connection:
+            async with asyncio.timeout(seconds), self._connection() as connection:
                 await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:
