@@ -29,6 +29,7 @@ from app.protocol.messages import MAX_FRAME_BYTES
 from app.settings import Settings
 from app.storage import schema
 from app.storage.database import Database, masked
+from app.ws.sockets import WebSocketProtocol
 
 WAIT_REPORT_SECONDS: Final = 5.0
 GOODBYE_SECONDS: Final = 5
@@ -139,7 +140,7 @@ def http_server(app: Litestar, settings: Settings, announce: Callable[[], None])
     """The HTTP server as this service needs it: uvicorn's leanest WebSocket implementation, and nothing it would do on its own."""
     config = uvicorn.Config(
         app,
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         ws_max_size=MAX_FRAME_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=None,  # with reading paused its pongs would not be read, and good sockets closed

@@ -113,16 +113,20 @@ class _Conversation:
         if not await self._authenticate():
             return
         while True:
-            frame = await self._receive()
-            await self._carry_out(self._session.receive(frame), len(frame))
+            # Without a name of its own, a frame is not kept until the next one comes.
+            await self._take(await self._receive())
             if self._connection.is_hung_up:
                 raise _Disconnected(by_worker=False)
             await self._connection.room()
 
+    async def _take(self, frame: str | bytes) -> None:
+        await self._carry_out(self._session.receive(frame), len(frame))
+
     async def _authenticate(self) -> bool:
-        # Not `socket.headers`, which would keep a second copy of all of them for as long as the socket lasts.
+        # Not `socket.headers`, which would keep a second copy of all of them; and this one is of no use any more, either.
         headers = self._socket.scope["headers"]
         header = next((value.decode("latin-1") for name, value in headers if name == b"authorization"), None)
+        self._socket.scope["headers"] = []
         step = self._session.open(header)
         try:
             if step.event is None and step.close is None:
