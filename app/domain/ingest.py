@@ -1,7 +1,7 @@
 """The buffer between sockets and tables: bounded, flushed by rows or by time, acknowledged after commit.
 
-Full means that `put` waits, so that the socket behind it is not read: TCP slows its worker, nothing
-is dropped. A batch leaves the buffer only when it is stored; trouble of the database's is waited out.
+Full means that `put` waits after it has taken its frame, so that no other is read from that socket: TCP slows its worker,
+nothing is dropped. A batch leaves the buffer only when it is stored; trouble of the database's is waited out.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ _POISON: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, 
 
 
 class _Waiting(msgspec.Struct, frozen=True, gc=False):
-    """A frame in the buffer; `since` is monotonic, `size` its bytes on the wire."""
+    """A frame in the buffer; `since` is when it was read, by the monotonic clock, `size` its bytes on the wire."""
 
     arrival: Arrival
     receipt: Receipt
@@ -90,15 +90,17 @@ class Ingest:
             since = self._buffer[0].since
         return 0.0 if since is None else self._clock.monotonic() - since
 
-    async def put(self, arrival: Arrival, size: int, receipt: Receipt) -> None:
-        """Take a frame in, as soon as there is room. `receipt` is called once, after commit or refusal."""
-        while not self._has_room.is_set():
-            await self._has_room.wait()
-        self._buffer.append(_Waiting(arrival, receipt, size, self._clock.monotonic()))
+    async def put(self, arrival: Arrival, size: int, since: float, receipt: Receipt) -> None:
+        """Take a frame in, and wait until there is room for the next: one that was read is in memory anyway, and counts.
+
+        `since` is when it was read, by the monotonic clock. `receipt` is called once, after commit or refusal.
+        """
+        self._buffer.append(_Waiting(arrival, receipt, size, since))
         self._bytes += size
         self._rows += 1 + len(arrival.gpus)
         self._arrived.set()
         self._mark()
+        await self._has_room.wait()
 
     async def run(self) -> None:
         """Flush until `drain` has emptied the buffer; cancelling it leaves what is not stored yet unacknowledged."""
@@ -108,10 +110,9 @@ class Ingest:
                     return
                 self._arrived.clear()
                 await self._arrived.wait()
-            await self._gather()
-            batch = self._take()
-            if batch:
-                await self._flush(batch)
+            else:
+                await self._gather()
+                await self._flush(self._take())
 
     async def drain(self, running: "asyncio.Task[None]") -> None:
         """Store what is left, within DRAIN_SECONDS, and end `run`. What stays behind was never acknowledged."""

@@ -179,7 +179,7 @@ class _Conversation:
 
     async def _take_in(self, event: Telemetry, size: int) -> None:
         member = self._owner()
-        received_at = self._gateway.clock.now()
+        received_at, since = self._gateway.clock.now(), self._gateway.clock.monotonic()
         sample = event.sample
         counts = self._gateway.meters.counts
         counts[_FRAMES[event.kind]] += 1
@@ -190,7 +190,7 @@ class _Conversation:
             counts[REJECTED.key(code=event.rejected)] += 1
         gpus = await self._gateway.registry.number_gpus(member, sample) if sample is not None else ()
         arrival = Arrival(member.node_key, member.epoch, received_at, event.kind, sample, gpus, event.skew_ms)
-        await self._gateway.ingest.put(arrival, size, self._receipt(event))
+        await self._gateway.ingest.put(arrival, size, since, self._receipt(event))
 
     def _receipt(self, event: Telemetry) -> Receipt:
         """What tells the worker of its frame's fate: everything to one who asked, errors to everyone."""

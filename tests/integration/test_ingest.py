@@ -91,7 +91,7 @@ async def send(ingest: Ingest, *arrivals: Arrival) -> list[Outcome | AiwmError]:
     loop = asyncio.get_running_loop()
     fates: list[asyncio.Future[Outcome | AiwmError]] = [loop.create_future() for _ in arrivals]
     for arrival, fate in zip(arrivals, fates, strict=True):
-        await ingest.put(arrival, 1000, fate.set_result)
+        await ingest.put(arrival, 1000, 0, fate.set_result)
     async with asyncio.timeout(30):
         return list(await asyncio.gather(*fates))
 
@@ -174,19 +174,24 @@ async def test_a_failed_flush_is_tried_again(
 async def test_a_full_buffer_makes_senders_wait(
     database: Database, engine: StorageEngine, clock: FakeClock, node_key: int
 ) -> None:
-    """Beyond the high mark nothing goes in until a flush has made room; nothing is dropped."""
-    ingest = Ingest(database, engine, clock, Meters(), capacity_bytes=2000)
+    """At the high mark nobody goes on until a flush has made room; nothing is dropped, and the wait is told whole."""
+    meters = Meters()
+    ingest = Ingest(database, engine, clock, meters, capacity_bytes=2000)
     fates: list[Outcome | AiwmError] = []
-    for second in range(2):
-        await ingest.put(heartbeat(node_key, second), 1000, fates.append)
-    waiting = asyncio.create_task(ingest.put(heartbeat(node_key, 2), 1000, fates.append))
+    await ingest.put(heartbeat(node_key), 1000, clock.monotonic(), fates.append)
+    read_at = clock.monotonic()
+    clock.advance(1)  # between reading and the buffer, say for the number of a new GPU
+    waiting = asyncio.create_task(ingest.put(heartbeat(node_key, 1), 1000, read_at, fates.append))
     await asyncio.sleep(0.05)
     assert not waiting.done()
+    clock.advance(3)
+    assert ingest.oldest_wait() == 4
     task = asyncio.create_task(ingest.run())
     async with asyncio.timeout(10):
         await waiting
     await ingest.drain(task)
-    assert fates == [Outcome.STORED] * 3
+    assert fates == [Outcome.STORED] * 2
+    assert meters.ack_seconds.values()["aiwm_acknowledgement_seconds_sum{}"] == 8
 
 
 async def test_a_late_sample_does_not_replace_newer_values(
