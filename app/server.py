@@ -29,10 +29,13 @@ from app.protocol.messages import MAX_FRAME_BYTES
 from app.settings import Settings
 from app.storage import schema
 from app.storage.database import Database, masked
-from app.ws.sockets import WebSocketProtocol
+from app.ws.doors import REQUESTS, room
+from app.ws.sockets import HttpProtocol, WebSocketProtocol
 
 WAIT_REPORT_SECONDS: Final = 5.0
 GOODBYE_SECONDS: Final = 5
+SILENT_SECONDS: Final = 10
+"""For how long a connection may be open without a request, at first and between two."""
 BACKLOG: Final = 2048
 GARBAGE: Final = 50_000
 """So many objects more than were freed: then Python looks for cycles among the youngest."""
@@ -140,6 +143,9 @@ def http_server(app: Litestar, settings: Settings, announce: Callable[[], None])
     """The HTTP server as this service needs it: uvicorn's leanest WebSocket implementation, and nothing it would do on its own."""
     config = uvicorn.Config(
         app,
+        http=HttpProtocol,
+        limit_concurrency=room() + REQUESTS,
+        timeout_keep_alive=SILENT_SECONDS,
         ws=WebSocketProtocol,
         ws_max_size=MAX_FRAME_BYTES,
         ws_per_message_deflate=False,

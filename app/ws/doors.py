@@ -7,6 +7,8 @@ from app.meters import ACCEPTED, SOCKETS, Meters, Values
 
 SPARE_FILES: Final = 200
 """For the database, requests, downloads, and whoever is told that there is no room."""
+REQUESTS: Final = 100
+"""Of these, connections that are no WebSocket yet, or never will be."""
 
 
 class Doors:
@@ -33,8 +35,10 @@ class Doors:
 
 
 def room() -> int:
-    """As many sockets as this process may have; its limit of files is raised as far as it may be."""
+    """As many WebSockets as this process may have; its limit of files is raised as far as it may be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:  # macOS says so, and means less
+        hard = soft
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return max(hard - SPARE_FILES, hard // 2)

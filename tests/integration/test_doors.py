@@ -1,5 +1,6 @@
 """Handshakes that lead nowhere: too many connections, and those who speak Socket.IO."""
 
+import asyncio
 import json
 
 import pytest
@@ -45,6 +46,24 @@ async def test_a_socket_io_client_that_starts_with_a_handshake_is_told(database:
             body = json.loads(answer.body or b"")
             assert (body["statusCode"], body["path"]) == (404, path.partition("?")[0].rstrip("/"))
             assert "plain WebSocket at /ws/node" in body["message"]
+
+
+async def test_connections_that_say_nothing_are_bounded_too(
+    database: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503 beyond the limit, without a word of theirs; who sends no whole request is closed after a while, and leaves room."""
+    monkeypatch.setattr("app.server.room", lambda: 1)
+    monkeypatch.setattr("app.server.REQUESTS", 1)
+    monkeypatch.setattr("app.server.SILENT_SECONDS", 1)
+    async with running_gateway(database, clock) as gateway, asyncio.timeout(30):
+        silent = [await asyncio.open_connection("127.0.0.1", gateway.settings.port) for _ in range(3)]
+        readers = [reader for reader, _ in silent]
+        silent[0][1].write(b"GET /health/live HTTP/1.1\r\nX-Never")
+        assert (await readers[2].read()).startswith(b"HTTP/1.1 503 ")
+        assert [await reader.read() for reader in readers[:2]] == [b"", b""]
+        assert (await gateway.http.get("/health/live")).status_code == 200
+        for _, writer in silent:
+            writer.close()
 
 
 def test_room_is_less_than_files() -> None:
