@@ -15,6 +15,8 @@ from bench.service import Service, token
 AT_ONCE: Final = 200
 TICK: Final = 0.05
 LATE_SECONDS: Final = 30
+IDLE_SECONDS: Final = 10
+"""For so long the gateways are watched with nobody there."""
 NODES_A_CLIENT: Final = 17_000
 """A process may have 20,000 files."""
 
@@ -97,6 +99,8 @@ class Steady(NamedTuple):
     p99: float
     cpu_a_node: float
     """Microseconds of the gateways' processors for a node and second."""
+    own_cpu_a_node: float
+    """The same without what they take with nobody there, which a large fleet shares and a small one pays alone."""
     memory_a_node: float
 
 
@@ -149,7 +153,11 @@ async def _obey(fleet: Fleet, orders: Connection) -> None:
 
 async def steady(database: Database, service: Service, nodes: int, seconds: float) -> Steady:
     """Connect so many nodes, let them report for so long, and say what came of it."""
+    cpu, memory = "aiwm_process_cpu_seconds_total{}", "aiwm_process_resident_memory_bytes{}"
+    ready = await service.metrics()
+    await asyncio.sleep(IDLE_SECONDS)
     empty = await service.metrics()
+    idle = (empty[cpu] - ready[cpu]) / IDLE_SECONDS
     firsts = range(1, nodes + 1, NODES_A_CLIENT)
     clients = [Client(service.port, first, min(NODES_A_CLIENT, nodes + 1 - first)) for first in firsts]
     try:
@@ -157,9 +165,9 @@ async def steady(database: Database, service: Service, nodes: int, seconds: floa
         await asyncio.gather(*(client.tell(None) for client in clients))
         connected_in = perf_counter() - began
         await asyncio.sleep(2)
-        full = await service.metrics()
+        full, reporting_since = await service.metrics(), perf_counter()
         reports = [report for report in await asyncio.gather(*(client.tell(seconds) for client in clients)) if report]
-        after = await service.metrics()
+        after, lasted = await service.metrics(), perf_counter() - reporting_since
     except BaseException:
         for client in clients:
             client.end()
@@ -171,7 +179,7 @@ async def steady(database: Database, service: Service, nodes: int, seconds: floa
     for client in clients:
         client.end()
     latencies = sorted(latency for report in reports for latency in report.latencies)
-    cpu, memory = "aiwm_process_cpu_seconds_total{}", "aiwm_process_resident_memory_bytes{}"
+    used = after[cpu] - full[cpu]
     return Steady(
         nodes=nodes,
         connected_in=connected_in,
@@ -181,6 +189,7 @@ async def steady(database: Database, service: Service, nodes: int, seconds: floa
         offline=offline,
         p50=latencies[len(latencies) // 2],
         p99=latencies[len(latencies) * 99 // 100],
-        cpu_a_node=(after[cpu] - full[cpu]) / nodes / seconds * 1e6,
+        cpu_a_node=used / nodes / seconds * 1e6,
+        own_cpu_a_node=(used - idle * lasted) / nodes / seconds * 1e6,
         memory_a_node=(full[memory] - empty[memory]) / nodes,
     )
