@@ -1,0 +1,1 @@
+"""What Grafana is given, and the program that writes it."""

@@ -1,0 +1,1 @@
+"""The dashboards as Python: `python -m dashboards.build` writes the files that Grafana reads."""
