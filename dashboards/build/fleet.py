@@ -48,7 +48,7 @@ def dashboard() -> Dashboard:
         "aiwm-fleet",
         "Fleet",
         "Is the fleet healthy, who is idle, who is hot, what changed.",
-        since="now-24h",
+        since="now-3h",
         refresh="1m",
         variables=[*chosen, variables.price_of_kwh()],
         annotations=[went_and_came_back()],

@@ -14,6 +14,7 @@ from dashboards.build.sql import (
     HISTOGRAM_LADDER,
     IDLE,
     IDLE_SAMPLES,
+    SETTLED,
     TO,
     gpus_chosen,
     mean,
@@ -151,7 +152,7 @@ def _models() -> AnyPanel:
 
 
 def _orgs() -> AnyPanel:
-    source = measured(FLEET_LADDER, "time, org_id, samples, utilization_avg", nodes_chosen())
+    source = measured(FLEET_LADDER, "time, org_id, samples, utilization_avg", nodes_chosen(), settled=True)
     return _by("org_id", "By org", source)
 
 
@@ -192,7 +193,7 @@ LEFT JOIN (
     SELECT extract(isodow FROM time AT TIME ZONE zone)::int AS weekday,
            extract(hour FROM time AT TIME ZONE zone)::int AS hour, {mean("utilization_avg")} AS utilization
     FROM history.gpu_metrics_1h_by_node, (SELECT coalesce(nullif(${{timezone:sqlstring}}, ''), 'UTC') AS zone) AS chosen
-    WHERE time BETWEEN greatest({FROM}, {TO} - interval '{31 * DAY} seconds') AND {TO}
+    WHERE time BETWEEN greatest({FROM}, {TO} - interval '{31 * DAY} seconds') AND {TO} AND time < {SETTLED}
       AND {nodes_chosen()}
     GROUP BY 1, 2
 ) AS measured USING (weekday)

@@ -6,7 +6,7 @@ from dashboards.build import looks, variables
 from dashboards.build.frame import board, went_and_came_back
 from dashboards.build.looks import NODE_COLUMNS, SPREAD, colour, column, fill_below
 from dashboards.build.panels import AnyPanel, curves, rows, stats
-from dashboards.build.sql import FROM, GPU_LADDER, TO, bucket, gpus_chosen, measured, nodes_chosen
+from dashboards.build.sql import GPU_LADDER, SETTLED, bucket, gpus_chosen, measured, nodes_chosen
 
 SILENT = 90
 """A registered node that was not heard of for this many seconds is stale, as in the API's summary."""
@@ -33,7 +33,7 @@ WHERE status = 'offline' AND $__timeFilter(started_at)
 GROUP BY node_id, node_name HAVING count(*) >= {FLAPS}
 """
 GONE = f"$__timeFilter(removed_at)\n  AND {gpus_chosen()}"
-LAST_HOUR = f"date_bin('1 hour', {TO} - interval '1 hour', 'epoch'::timestamptz)"
+LAST_HOUR = f"{SETTLED} - interval '1 hour'"
 COMPARED = f"""
 WITH hour AS MATERIALIZED (
     SELECT node_id, node_name, device_id, gpu_model, least(floor(utilization_avg / 10), 9) AS tenth,
@@ -226,7 +226,7 @@ LIMIT 50
 
 
 def _temperatures() -> AnyPanel:
-    source = measured(GPU_LADDER, "time, temperature_avg, temperature_max", gpus_chosen())
+    source = measured(GPU_LADDER, "time, temperature_avg, temperature_max", gpus_chosen(), settled=True)
     return curves(
         "Temperatures across GPUs",
         "Percentiles of the GPUs' means, and the hottest moment of any.",

@@ -25,6 +25,10 @@ BY_METADATA: Final = """
 BY_MODEL: Final = "SELECT node_id FROM history.gpus WHERE gpu_model IN (${model:sqlstring})"
 
 RANGE: Final = "$__unixEpochTo() - $__unixEpochFrom()"
+SETTLED: Final = "to_timestamp(floor(($__unixEpochTo() - 4500) / 3600) * 3600)"
+"""An hour that begins before this is computed; newer ones are added up from raw samples when they are asked for."""
+TODAY: Final = "to_timestamp(floor($__unixEpochTo() / 86400) * 86400)"
+"""The same of days, UTC."""
 FROM: Final = "$__timeFrom()::timestamptz"
 TO: Final = "$__timeTo()::timestamptz"
 
@@ -91,16 +95,17 @@ IDLE_SAMPLES: Final = "(utilization_hist).counts[1] + (utilization_hist).counts[
 """How many samples were idle: the histogram counts from 0 in steps of 5 %, its first count is what lies below."""
 
 
-def measured(ladder: tuple[Rung, ...], columns: str, where: str) -> str:
+def measured(ladder: tuple[Rung, ...], columns: str, where: str, *, settled: bool = False) -> str:
     """Rows of the rollup that serves the range, as a table in parentheses.
 
     In `columns`, `hours` is how long a bucket has lasted so far, and `<field>_sum` the GPUs' means added up, which
-    only rows of nodes have: a GPU's own row is its mean. A raw sample is the mean, least and most of itself.
+    only rows of nodes have: a GPU's own row is its mean. Days count when they are over, so do hours where `settled`
+    forgoes the last one or two of them. A raw sample is the mean, least and most of itself.
     """
-    return "(\n" + "\nUNION ALL\n".join(_branches(ladder, columns, where)) + "\n) AS measured"
+    return "(\n" + "\nUNION ALL\n".join(_branches(ladder, columns, where, settled=settled)) + "\n) AS measured"
 
 
-def _branches(ladder: tuple[Rung, ...], columns: str, where: str) -> Iterator[str]:
+def _branches(ladder: tuple[Rung, ...], columns: str, where: str, *, settled: bool) -> Iterator[str]:
     shortest = None
     for view, longest, width in ladder:
         lasted = f"extract(epoch FROM least(interval '{width} seconds', now() - time))::float8 / 3600 AS hours"
@@ -111,7 +116,8 @@ def _branches(ladder: tuple[Rung, ...], columns: str, where: str) -> Iterator[st
             selected = re.sub(r"\bsamples\b", "1 AS samples", selected)
             selected = re.sub(r"\b(\w+)_(avg|min|max|last)\b", r"\1 AS \1_\2", selected)
         bounds = (f"{RANGE} > {shortest}" if shortest else "", f"{RANGE} <= {longest}" if longest else "")
-        conditions = [*filter(None, bounds), "$__timeFilter(time)", where]
+        ready = {DAY: f"time < {TODAY}", HOUR: f"time < {SETTLED}" if settled else ""}.get(width, "")
+        conditions = [*filter(None, bounds), "$__timeFilter(time)", *filter(None, (ready,)), where]
         yield f"SELECT {selected}\nFROM history.{view}\nWHERE " + "\n  AND ".join(conditions)
         shortest = longest
 
