@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 INSTALL := VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet
 
-.PHONY: help run test check bench bench-fleet chaos format lock wheel clean
+.PHONY: help run test check dashboards bench bench-fleet chaos format lock wheel clean
 
 help:  ## Show what can be made.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -18,12 +18,16 @@ run: $(VENV)/.run  ## Start the service on http://localhost:3305 (Ctrl-C stops e
 test: $(VENV)/.dev  ## Run all tests; `make test ARGS="-k ingest"` for some.
 	@$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
 
-check: $(VENV)/.dev  ## Format, lint, types, import contract, migrations.
+check: $(VENV)/.dev  ## Format, lint, types, import contract, dashboards, migrations.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m dashboards.build --check
 	@$(BIN)/python -m pytest tests/integration/test_migrations.py -q
+
+dashboards: $(VENV)/.dev  ## Write the files of Grafana's dashboards anew.
+	@$(BIN)/python -m dashboards.build
 
 bench: $(VENV)/.dev  ## Measure queries and disk; AIWM_BENCH_DATABASE_URL for a server of yours (TimescaleDB, say).
 	@$(BIN)/python -m bench

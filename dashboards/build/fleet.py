@@ -15,9 +15,11 @@ from dashboards.build.sql import (
     TO,
     bucket,
     gpus_chosen,
+    gpus_measured,
     mean,
     measured,
     nodes_chosen,
+    nodes_measured,
 )
 
 PRESENT = f"""
@@ -32,7 +34,7 @@ WHERE g.removed_at IS NULL AND n.deleted_at IS NULL AND n.status = 'online'
 
 TENTHS = ", ".join(
     f"count(*) FILTER (WHERE {low} <= utilization_avg AND utilization_avg "
-    f"{'<' if low < 90 else '<='} {low + 10}) AS \"{low}–{low + 10} %\""
+    f'{"<" if low < 90 else "<="} {low + 10}) AS "{low}–{low + 10} %"'
     for low in range(0, 100, 10)
 )
 STATUSES = ",\n       ".join(
@@ -153,7 +155,7 @@ FROM ({PRESENT}) AS present
 
 
 def _energy() -> AnyPanel:
-    source = measured(FLEET_LADDER, "time, power_usage_sum, hours", nodes_chosen())
+    source = measured(FLEET_LADDER, "time, power_usage_sum, hours", nodes_measured())
     return stats(
         "Energy in this range",
         "What the GPUs drew: mean watts of each bucket times its hours. The price of a kWh is chosen above.",
@@ -169,7 +171,7 @@ FROM {source}
 
 
 def _utilisation() -> AnyPanel:
-    source = measured(GPU_LADDER, "time, samples, utilization_avg", gpus_chosen())
+    source = measured(GPU_LADDER, "time, samples, utilization_avg", gpus_measured())
     return curves(
         "GPU utilisation",
         "Mean over the fleet, and its spread: a tenth of the GPUs is below the lower line, a tenth above the upper one.",
@@ -187,7 +189,7 @@ GROUP BY time ORDER BY time
 
 
 def _temperature() -> AnyPanel:
-    source = measured(FLEET_LADDER, "time, samples, temperature_avg, temperature_max", nodes_chosen())
+    source = measured(FLEET_LADDER, "time, samples, temperature_avg, temperature_max", nodes_measured())
     return curves(
         "GPU temperature",
         "Mean over the fleet, and the hottest moment of any GPU.",
@@ -204,7 +206,7 @@ GROUP BY time ORDER BY time
 
 
 def _power() -> AnyPanel:
-    source = measured(FLEET_LADDER, "time, node_id, org_id, power_usage_sum", nodes_chosen())
+    source = measured(FLEET_LADDER, "time, node_id, org_id, power_usage_sum", nodes_measured())
     return curves(
         "Power drawn by GPUs, by org",
         "Mean watts of all GPUs added up.",
@@ -219,7 +221,7 @@ GROUP BY time, org_id ORDER BY time, org_id
 
 
 def _memory() -> AnyPanel:
-    source = measured(FLEET_LADDER, "time, memory_used_sum, memory_total_sum", nodes_chosen())
+    source = measured(FLEET_LADDER, "time, memory_used_sum, memory_total_sum", nodes_measured())
     return curves(
         "GPU memory",
         "What is in use of the GPUs' memory, and all there is. GB are 2^30 bytes.",
@@ -260,7 +262,7 @@ LIMIT 100
 
 
 def _tenths() -> AnyPanel:
-    source = measured(GPU_LADDER, "time, utilization_avg", gpus_chosen())
+    source = measured(GPU_LADDER, "time, utilization_avg", gpus_measured())
     return buckets(
         "Utilisation of the fleet over time",
         "How many GPUs were used how much: each cell counts those whose mean lies in that tenth.",
@@ -271,16 +273,18 @@ def _tenths() -> AnyPanel:
 
 def _ranked(title: str, description: str, order: str) -> AnyPanel:
     source = measured(
-        FLEET_LADDER, "node_id, node_name, samples, utilization_avg, memory_used_sum, memory_total_sum", nodes_chosen()
+        FLEET_LADDER,
+        "node_id, node_name, samples, utilization_avg, memory_used_sum, memory_total_sum",
+        nodes_measured(),
     )
     return rows(
         title,
         description,
         f"""
-SELECT node_id, node_name AS "Node", {mean("utilization_avg")} AS "Utilisation",
+SELECT node_id, min(node_name) AS "Node", {mean("utilization_avg")} AS "Utilisation",
        100 * sum(memory_used_sum) / nullif(sum(memory_total_sum), 0) AS "Memory"
 FROM {source}
-GROUP BY node_id, node_name ORDER BY "Utilisation" {order} NULLS LAST, node_name
+GROUP BY node_id ORDER BY "Utilisation" {order} NULLS LAST, "Node"
 LIMIT 10
 """,
         unit=looks.PERCENT,
@@ -345,9 +349,7 @@ GROUP BY time ORDER BY time
         unit=looks.COUNT,
         stacked=True,
         calcs=("min", "max", "lastNotNull"),
-        columns={
-            status.title(): column(colour(shade)) for status, shade in looks.STATUS_COLOURS.items()
-        },
+        columns={status.title(): column(colour(shade)) for status, shade in looks.STATUS_COLOURS.items()},
     )
 
 
@@ -369,6 +371,11 @@ LIMIT 100
         | {
             "Offline since": column(unit=looks.TIME, width=160),
             "Until": column(unit=looks.TIME, width=160),
-            "For": column(unit=looks.SECONDS, width=100, steps=((None, "text"), (3600, "orange"), (86400, "red")), cell="color-text"),
+            "For": column(
+                unit=looks.SECONDS,
+                width=100,
+                steps=((None, "text"), (3600, "orange"), (86400, "red")),
+                cell="color-text",
+            ),
         },
     )

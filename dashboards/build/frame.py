@@ -6,6 +6,7 @@ from typing import Final
 from grafana_foundation_sdk.builders.dashboard import AnnotationQuery, Dashboard, DashboardLink, Row, TimePicker
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models.common import DataSourceRef
+from grafana_foundation_sdk.models.dashboard import Dashboard as Board
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
     DashboardLinkType,
@@ -13,7 +14,6 @@ from grafana_foundation_sdk.models.dashboard import (
     RowPanel,
     VariableModel,
 )
-from grafana_foundation_sdk.models.dashboard import Dashboard as Board
 
 from dashboards.build.query import DATA_SOURCE, Format, Query
 from dashboards.build.sql import chosen, nodes_chosen

@@ -16,10 +16,10 @@ from dashboards.build.sql import (
     IDLE_SAMPLES,
     SETTLED,
     TO,
-    gpus_chosen,
+    gpus_measured,
     mean,
     measured,
-    nodes_chosen,
+    nodes_measured,
 )
 
 GPU_HOUR = "nullif(${price_gpu_hour:sqlstring}, '')::float8"
@@ -28,9 +28,7 @@ ENERGY = "sum(power_usage_avg * samples) / 60 / 1000"
 """kWh, of samples a minute apart."""
 WEEKDAYS = ", ".join(
     f"({number}, '{name}')"
-    for number, name in enumerate(
-        ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"), 1
-    )
+    for number, name in enumerate(("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"), 1)
 )
 HOURS = ", ".join(f'max(utilization) FILTER (WHERE hour = {hour}) AS "{hour:02}"' for hour in range(24))
 
@@ -56,9 +54,7 @@ def dashboard() -> Dashboard:
 
 
 def _hours() -> AnyPanel:
-    source = measured(
-        HISTOGRAM_LADDER, f"samples, power_usage_avg, {IDLE_SAMPLES} AS idle_samples", gpus_chosen()
-    )
+    source = measured(HISTOGRAM_LADDER, f"samples, power_usage_avg, {IDLE_SAMPLES} AS idle_samples", gpus_measured())
     return stats(
         "GPU-hours in this range",
         f"Time that GPUs were there, a sample being a minute, and how much of it they were under {IDLE} % in use; "
@@ -84,7 +80,7 @@ FROM {source}
 
 
 def _spread() -> AnyPanel:
-    source = measured(HISTOGRAM_LADDER, "node_id, device_id, samples, utilization_avg", gpus_chosen())
+    source = measured(HISTOGRAM_LADDER, "node_id, device_id, samples, utilization_avg", gpus_measured())
     return stats(
         "Utilisation of GPUs in this range",
         "The mean, and percentiles across GPUs of their means: half of the GPUs are used less than p50.",
@@ -105,7 +101,7 @@ WHERE utilization IS NOT NULL
 
 
 def _percentiles() -> AnyPanel:
-    source = measured(GPU_LADDER, "time, samples, utilization_avg", gpus_chosen())
+    source = measured(GPU_LADDER, "time, samples, utilization_avg", gpus_measured())
     return curves(
         "Percentiles across GPUs",
         "Of the GPUs' means: half of them lie between p25 and p75, a tenth below p10, a tenth above p90.",
@@ -147,17 +143,17 @@ GROUP BY time, {what} ORDER BY time, {what}
 
 
 def _models() -> AnyPanel:
-    source = measured(GPU_LADDER, "time, gpu_model, samples, utilization_avg", gpus_chosen())
+    source = measured(GPU_LADDER, "time, gpu_model, samples, utilization_avg", gpus_measured())
     return _by("gpu_model", "By model", source)
 
 
 def _orgs() -> AnyPanel:
-    source = measured(FLEET_LADDER, "time, org_id, samples, utilization_avg", nodes_chosen(), settled=True)
+    source = measured(FLEET_LADDER, "time, org_id, samples, utilization_avg", nodes_measured(), settled=True)
     return _by("org_id", "By org", source)
 
 
 def _idle_hours() -> AnyPanel:
-    source = measured(HISTOGRAM_LADDER, f"time, samples, {IDLE_SAMPLES} AS idle_samples", gpus_chosen())
+    source = measured(HISTOGRAM_LADDER, f"time, samples, {IDLE_SAMPLES} AS idle_samples", gpus_measured())
     return curves(
         "GPU-hours, at work and idle",
         f"By hours up to three days, else by days (UTC). Idle: under {IDLE} % in use; a sample is a minute.",
@@ -194,7 +190,7 @@ LEFT JOIN (
            extract(hour FROM time AT TIME ZONE zone)::int AS hour, {mean("utilization_avg")} AS utilization
     FROM history.gpu_metrics_1h_by_node, (SELECT coalesce(nullif(${{timezone:sqlstring}}, ''), 'UTC') AS zone) AS chosen
     WHERE time BETWEEN greatest({FROM}, {TO} - interval '{31 * DAY} seconds') AND {TO} AND time < {SETTLED}
-      AND {nodes_chosen()}
+      AND {nodes_measured()}
     GROUP BY 1, 2
 ) AS measured USING (weekday)
 GROUP BY weekday, weekdays.name ORDER BY weekday
@@ -207,7 +203,7 @@ GROUP BY weekday, weekdays.name ORDER BY weekday
 
 
 def _histogram() -> AnyPanel:
-    source = measured(HISTOGRAM_LADDER, "node_id, device_id, samples, utilization_avg", gpus_chosen())
+    source = measured(HISTOGRAM_LADDER, "node_id, device_id, samples, utilization_avg", gpus_measured())
     return bars(
         "GPUs by utilisation",
         "How many GPUs had which mean over this range.",
@@ -231,7 +227,7 @@ def _nodes() -> AnyPanel:
         HISTOGRAM_LADDER,
         f"node_id, node_name, org_id, device_id, samples, utilization_avg, memory_used_avg, memory_total_avg, "
         f"power_usage_avg, {IDLE_SAMPLES} AS idle_samples",
-        gpus_chosen(),
+        gpus_measured(),
     )
     return rows(
         "Nodes",
@@ -263,7 +259,7 @@ def _idle() -> AnyPanel:
     source = measured(
         HISTOGRAM_LADDER,
         f"node_id, node_name, device_id, gpu_model, samples, memory_used_avg, {IDLE_SAMPLES} AS idle_samples",
-        gpus_chosen(),
+        gpus_measured(),
     )
     return rows(
         "Idle GPUs",
@@ -285,7 +281,13 @@ LIMIT 100
         columns=NODE_COLUMNS
         | {
             "Idle hours": column(unit=looks.HOURS, width=90, decimals=1),
-            "Idle": column(unit=looks.PERCENT, cell="gauge", limits=(0, 100), steps=((None, "green"), (25, "orange"), (50, "red")), decimals=0),
+            "Idle": column(
+                unit=looks.PERCENT,
+                cell="gauge",
+                limits=(0, 100),
+                steps=((None, "green"), (25, "orange"), (50, "red")),
+                decimals=0,
+            ),
             "Memory held": column(unit=looks.GB, width=100, decimals=1),
             "Not earned": column(unit=looks.MONEY, width=90, decimals=2),
         },

@@ -6,7 +6,16 @@ from dashboards.build import looks, variables
 from dashboards.build.frame import board, went_and_came_back
 from dashboards.build.looks import NODE_COLUMNS, SPREAD, colour, column, fill_below
 from dashboards.build.panels import AnyPanel, curves, rows, stats
-from dashboards.build.sql import GPU_LADDER, SETTLED, bucket, gpus_chosen, measured, nodes_chosen
+from dashboards.build.sql import (
+    GPU_LADDER,
+    SETTLED,
+    bucket,
+    gpus_chosen,
+    gpus_measured,
+    measured,
+    nodes_chosen,
+    nodes_measured,
+)
 
 SILENT = 90
 """A registered node that was not heard of for this many seconds is stale, as in the API's summary."""
@@ -33,14 +42,14 @@ WHERE status = 'offline' AND $__timeFilter(started_at)
 GROUP BY node_id, node_name HAVING count(*) >= {FLAPS}
 """
 GONE = f"$__timeFilter(removed_at)\n  AND {gpus_chosen()}"
-LAST_HOUR = f"{SETTLED} - interval '1 hour'"
+LAST_HOUR = f"time >= to_timestamp(floor(($__unixEpochTo() - 4500) / 3600) * 3600 - 3600) AND time < {SETTLED}"
 COMPARED = f"""
 WITH hour AS MATERIALIZED (
     SELECT node_id, node_name, device_id, gpu_model, least(floor(utilization_avg / 10), 9) AS tenth,
            utilization_avg AS utilization, temperature_avg AS temperature, power_usage_avg AS power
     FROM history.gpu_metrics_1h
-    WHERE time = {LAST_HOUR}
-      AND {gpus_chosen()}
+    WHERE {LAST_HOUR}
+      AND {gpus_measured()}
 ), usual AS (
     SELECT gpu_model, tenth, count(*) AS gpus,
            percentile_cont(0.5) WITHIN GROUP (ORDER BY temperature) AS temperature,
@@ -159,8 +168,8 @@ def _full() -> AnyPanel:
         f"""
 SELECT node_id, node_name AS "Node", disk_usage_max AS "Disk", disk_free_min AS "Disk free", memory_usage_max AS "Memory"
 FROM history.node_metrics_1h
-WHERE time = {LAST_HOUR}
-  AND {nodes_chosen()}
+WHERE {LAST_HOUR}
+  AND {nodes_measured()}
 ORDER BY greatest(disk_usage_max, memory_usage_max) DESC NULLS LAST, node_name
 LIMIT 20
 """,
@@ -226,7 +235,7 @@ LIMIT 50
 
 
 def _temperatures() -> AnyPanel:
-    source = measured(GPU_LADDER, "time, temperature_avg, temperature_max", gpus_chosen(), settled=True)
+    source = measured(GPU_LADDER, "time, temperature_avg, temperature_max", gpus_measured(), settled=True)
     return curves(
         "Temperatures across GPUs",
         "Percentiles of the GPUs' means, and the hottest moment of any.",

@@ -11,16 +11,17 @@ from dashboards.build.sql import (
     FROM,
     NODE_GPU_LADDER,
     NODE_LADDER,
+    ONE_NODE,
     RANGE,
     TO,
     bucket,
     chosen,
-    mean,
     measured,
 )
 
 NODE = "node_id IN (${node:sqlstring})"
 GPUS = f"{NODE} AND {chosen('device', 'device_id')}"
+GPUS_MEASURED = f"{ONE_NODE} AND {chosen('device', 'device_id')}"
 HEARTBEATS = f"{RANGE} <= {2 * DAY}"
 """Raw heartbeats are read over short ranges alone."""
 SILENCE = 90
@@ -120,7 +121,7 @@ WHERE {NODE}
 
 
 def _range() -> AnyPanel:
-    source = measured(NODE_GPU_LADDER, "power_usage_avg, hours", NODE)
+    source = measured(NODE_GPU_LADDER, "power_usage_avg, hours", ONE_NODE)
     return stats(
         "In this range",
         "Uptime: online ÷ (online + offline). Energy: what its GPUs drew.",
@@ -187,7 +188,7 @@ LIMIT 200
 
 
 def _by_gpu(title: str, description: str, value: str, fields: str, **more: object) -> AnyPanel:
-    source = measured(NODE_GPU_LADDER, f"time, device_id, {fields}", GPUS)
+    source = measured(NODE_GPU_LADDER, f"time, device_id, {fields}", GPUS_MEASURED)
     return curves(
         title,
         description,
@@ -210,7 +211,12 @@ def _utilisation() -> AnyPanel:
 
 def _memory_of_gpus() -> AnyPanel:
     return _by_gpu(
-        *("Memory of each GPU", "In use, mean of each bucket. GB are 2^30 bytes.", "memory_used_avg", "memory_used_avg"),
+        *(
+            "Memory of each GPU",
+            "In use, mean of each bucket. GB are 2^30 bytes.",
+            "memory_used_avg",
+            "memory_used_avg",
+        ),
         unit=looks.GB,
     )
 
@@ -226,7 +232,12 @@ def _temperature() -> AnyPanel:
 
 def _power() -> AnyPanel:
     return _by_gpu(
-        *("Power of each GPU", "Mean watts of each bucket, one GPU upon the other.", "power_usage_avg", "power_usage_avg"),
+        *(
+            "Power of each GPU",
+            "Mean watts of each bucket, one GPU upon the other.",
+            "power_usage_avg",
+            "power_usage_avg",
+        ),
         unit=looks.WATT,
         stacked=True,
     )
@@ -235,7 +246,7 @@ def _power() -> AnyPanel:
 def _machine(
     title: str, description: str, columns: dict[str, str], looks_of: dict[str, list[DynamicConfigValue]], **more: object
 ) -> AnyPanel:
-    source = measured(NODE_LADDER, ", ".join(("time", *columns.values())), NODE)
+    source = measured(NODE_LADDER, ", ".join(("time", *columns.values())), ONE_NODE)
     selected = ", ".join(f'{field} AS "{name}"' for name, field in columns.items())
     return curves(
         title,
@@ -287,7 +298,7 @@ def _disk() -> AnyPanel:
 
 
 def _network() -> AnyPanel:
-    source = measured(NODE_LADDER, "time, network_bytes_in_last, network_bytes_out_last", NODE)
+    source = measured(NODE_LADDER, "time, network_bytes_in_last, network_bytes_out_last", ONE_NODE)
     rate = """
     (CASE WHEN {bytes} >= lag({bytes}) OVER earlier THEN {bytes} - lag({bytes}) OVER earlier ELSE {bytes} END)::float8
         / nullif(extract(epoch FROM time - lag(time) OVER earlier), 0)::float8"""
@@ -369,7 +380,9 @@ ORDER BY place
 
 
 def _events() -> AnyPanel:
-    kinds = ValueMap({kind: ValueMappingResult(text=kind.replace("_", " "), color=shade) for kind, shade in KINDS.items()})
+    kinds = ValueMap(
+        {kind: ValueMappingResult(text=kind.replace("_", " "), color=shade) for kind, shade in KINDS.items()}
+    )
     return rows(
         "Events",
         "What happened, who did it (empty: the worker or the service), newest first.",

@@ -45,7 +45,7 @@ from grafana_foundation_sdk.models.common import (
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue, FieldColorModeId, Panel
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode, HeatmapColorScale
 
-from dashboards.build.looks import PLAIN, STATUSES, Steps, data_link, thresholds
+from dashboards.build.looks import PLAIN, STATUSES, Steps, thresholds
 from dashboards.build.query import DATA_SOURCE, Format, Query
 
 AnyPanel = Builder[Panel]
@@ -110,7 +110,6 @@ def curves(
     steps: Steps | None = None,
     stacked: bool = False,
     bars: bool = False,
-    link: str | None = None,
 ) -> timeseries.Panel:
     """Values over time; a gap is a gap. `steps` are drawn as dashed lines."""
     panel = (
@@ -135,8 +134,6 @@ def curves(
     if steps is not None:
         panel.thresholds(thresholds(steps))
         panel.thresholds_style(GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED))
-    if link is not None:
-        panel.data_links([data_link(link)])
     return _with(panel, title, description, Query(sql, Format.TIME_SERIES), unit, span, height, columns)
 
 
@@ -178,7 +175,9 @@ def timeline(
         .fill_opacity(80)
         .line_width(0)
         .span_nulls(False)
-        .legend(VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM).show_legend(True))
+        .legend(
+            VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM).show_legend(True)
+        )
         .tooltip(VizTooltipOptions().mode(TooltipDisplayMode.SINGLE).sort(SortOrder.NONE))
         .mappings([STATUSES])
         .color_scheme(FieldColor().mode(FieldColorModeId.FIXED).fixed_color("text"))

@@ -8,9 +8,7 @@ from dashboards.build.looks import colour, column
 from dashboards.build.panels import AnyPanel, curves, rows, stats
 from dashboards.build.sql import bucket
 
-LAG = ((None, "green"), (3 * 3600, "orange"), (6 * 3600, "red"))
-"""Seconds: a rollup is behind when it has not caught up for hours; its newest buckets are computed as they are asked for."""
-MINUTES = f"FROM history.platform_ingest WHERE $__timeFilter(time) GROUP BY 1 ORDER BY 1"
+MINUTES = "FROM history.platform_ingest WHERE $__timeFilter(time) GROUP BY 1 ORDER BY 1"
 A_MINUTE = "* 60000.0 / $__interval_ms"
 
 
@@ -57,12 +55,12 @@ def _stored() -> AnyPanel:
         "What samples and rollups take on disk, what the columnstore saves, the rollup that is farthest behind, and "
         "jobs that failed.",
         """
-SELECT (SELECT sum(bytes) FROM history.platform_tables) AS "On disk",
-       (SELECT sum(bytes_before_compression) / nullif(sum(bytes_after_compression), 0)
-        FROM history.platform_tables)::float8 AS "Compressed to 1 :",
+SELECT sum(bytes) AS "On disk",
+       (sum(bytes_before_compression) / nullif(sum(bytes_after_compression), 0))::float8 AS "Compressed to 1 :",
        (SELECT max(lag_seconds) FROM history.platform_rollups) AS "Farthest behind",
        (SELECT count(*) FROM history.platform_jobs WHERE last_success IS NULL OR next_start < now() - interval '1 hour')
            AS "Jobs overdue"
+FROM history.platform_tables
 """,
         unit=looks.COUNT,
         span=12,
@@ -83,6 +81,7 @@ def _rows() -> AnyPanel:
 SELECT {bucket()} AS time, sum(rows) {A_MINUTE} AS "Rows", sum(frames) {A_MINUTE} AS "Frames"
 {MINUTES}
 """,
+        span=8,
         unit=looks.COUNT,
         columns={"Rows": column(colour("blue")), "Frames": column(colour("green"))},
     )
@@ -96,6 +95,7 @@ def _late() -> AnyPanel:
 SELECT {bucket()} AS time, sum(late_frames) {A_MINUTE} AS "Late", sum(duplicates) {A_MINUTE} AS "Duplicates"
 {MINUTES}
 """,
+        span=8,
         unit=looks.COUNT,
         bars=True,
         columns={"Late": column(colour("orange")), "Duplicates": column(colour("purple"))},
@@ -110,6 +110,7 @@ def _delay() -> AnyPanel:
 SELECT {bucket()} AS time, sum(delay_avg * frames) / nullif(sum(frames), 0) AS "Mean", max(delay_max) AS "Longest"
 {MINUTES}
 """,
+        span=8,
         unit=looks.SECONDS,
         limits=(None, None),
         columns={"Mean": column(colour("green")), "Longest": column(colour("orange"))},
@@ -126,6 +127,8 @@ FROM history.platform_rollups
 ORDER BY lag_seconds DESC, name
 LIMIT 100
 """,
+        span=10,
+        height=11,
         unit="string",
         columns={
             "Computed until": column(unit=looks.TIME, width=170),
@@ -174,7 +177,7 @@ ORDER BY failures DESC, what, table_name
 LIMIT 100
 """,
         unit=looks.COUNT,
-        span=10,
+        span=24,
         height=11,
         columns={
             "Runs": column(DynamicConfigValue("mappings", [runs]), cell="color-text", width=80),

@@ -38,6 +38,10 @@ def chosen(variable: str, column: str) -> str:
     return f"('__all__' IN (${{{variable}:sqlstring}}) OR {column} IN (${{{variable}:sqlstring}}))"
 
 
+ONE_NODE: Final = "node_key = ANY (ARRAY(SELECT node_key FROM history.nodes WHERE node_id IN (${node:sqlstring})))"
+"""Rows of one node: its key is looked up first, so that the index of a rollup finds them."""
+
+
 def nodes_chosen(alias: str = "") -> str:
     """For rows of nodes: those of the chosen orgs, ids and metadata that have a GPU of a chosen model."""
     return f"{_chosen(alias)}\n  AND ('__all__' IN (${{model:sqlstring}}) OR {_of(alias)}node_id IN ({BY_MODEL}))"
@@ -46,6 +50,16 @@ def nodes_chosen(alias: str = "") -> str:
 def gpus_chosen(alias: str = "") -> str:
     """For rows of GPUs: those of the chosen orgs, nodes, metadata and models."""
     return f"{_chosen(alias)}\n  AND {chosen('model', f'{_of(alias)}gpu_model')}"
+
+
+def nodes_measured() -> str:
+    """For rows of nodes in rollups: the same, by key; no filter at all where everything is chosen."""
+    return _by_key(("org", "node", "model", "metadata_value"), nodes_chosen())
+
+
+def gpus_measured() -> str:
+    """For rows of GPUs in rollups: the same, by key."""
+    return f"{_by_key(('org', 'node', 'metadata_value'), _chosen(''))}\n  AND {chosen('model', 'gpu_model')}"
 
 
 def bucket(time: str = "time") -> str:
@@ -125,6 +139,11 @@ def _branches(ladder: tuple[Rung, ...], columns: str, where: str, *, settled: bo
 def mean(field: str) -> str:
     """The mean of means, each weighing as much as it has samples."""
     return f"sum({field} * samples) / nullif(sum(samples) FILTER (WHERE {field} IS NOT NULL), 0)"
+
+
+def _by_key(variables: tuple[str, ...], where: str) -> str:
+    everything = " AND ".join(f"'__all__' IN (${{{variable}:sqlstring}})" for variable in variables)
+    return f"(({everything}) OR node_key = ANY (ARRAY(SELECT node_key FROM history.nodes WHERE {where})))"
 
 
 def _of(alias: str) -> str:
