@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 INSTALL := VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet
 
-.PHONY: help run test check dashboards bench bench-fleet chaos format lock wheel clean
+.PHONY: help run test check dashboards bench bench-fleet chaos format lock wheel secrets clean
 
 help:  ## Show what can be made.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -48,9 +48,15 @@ lock: $(VENV)/.uv  ## Resolve the dependencies anew.
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	    --custom-compile-command "make lock" --constraint requirements.lock --group dev pyproject.toml \
 	    -o requirements-dev.lock
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	    --custom-compile-command "make lock" --constraint requirements-dev.lock --group build \
+	    -o requirements-build.lock
 
 wheel: $(VENV)/.dev  ## Build the wheel into dist/.
 	@$(BIN)/python -m hatchling build -t wheel
+
+secrets:  ## Make the secrets and the .env that docker compose needs, where there are none.
+	@sh deploy/secrets.sh
 
 clean:  ## Remove the virtual environment and what tools left behind; .data stays.
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
