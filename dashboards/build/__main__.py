@@ -7,7 +7,7 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from dashboards.build import fleet, gpus, health, node, platform
+from dashboards.build import alerts, fleet, gpus, health, node, platform
 
 FOLDER = Path(__file__).parents[1] / "grafana"
 BOARDS = {
@@ -21,9 +21,13 @@ BOARDS = {
 
 def files() -> Iterator[tuple[Path, str]]:
     """Each file with its text."""
+    panels: dict[tuple[str, str], int] = {}
     for name, make in BOARDS.items():
         text = json.dumps(make(), cls=JSONEncoder, indent=2, ensure_ascii=False)
         yield FOLDER / "dashboards" / f"{name}.json", f"{text}\n"
+        board = json.loads(text)
+        panels |= {(board["uid"], panel["title"]): panel["id"] for panel in board["panels"]}
+    yield FOLDER / "provisioning" / "alerting" / "rules.yaml", alerts.text(panels)
 
 
 def main(arguments: list[str]) -> int:
