@@ -1,0 +1,1 @@
+"""What can be known of the containers where no container runs."""
