@@ -207,3 +207,23 @@ def test_compose_reads_it(command: str, tmp_path: Path) -> None:
     refused = config(AIWM_SECRETS="")
     assert refused.returncode != 0
     assert "AIWM_SECRETS is not set. Run `make secrets`" in refused.stderr
+
+
+@pytest.mark.parametrize("kind", ["datasources", "dashboards"])
+def test_a_tenant_is_the_operators_in_another_organisation(kind: str) -> None:
+    """Filled in, the template differs from what operators have in who asks and for whom, in nothing else."""
+    template = ROOT / "dashboards" / "grafana" / "tenants" / f"{kind.removesuffix('s')}.yaml"
+    if kind == "dashboards":
+        template = template.with_name("dashboards.yaml")
+    filled = template.read_text().replace("{name}", "acme").replace("{grafana_org}", "2")
+    (tenant,) = yaml.safe_load(filled)["providers" if kind == "dashboards" else kind]
+    operators = yaml.safe_load((ROOT / "dashboards/grafana/provisioning" / kind / "aiwm.yaml").read_text())
+    (operator,) = operators["providers" if kind == "dashboards" else kind]
+    assert tenant.pop("orgId") == 2
+    differs = {key: value for key, value in tenant.items() if operator[key] != value}
+    assert tenant.keys() == operator.keys()
+    if kind == "datasources":
+        password = {"password": "$__file{/run/secrets/tenant_acme}"}
+        assert differs == {"user": "tenant_acme", "secureJsonData": password}
+    else:
+        assert differs == {"name": "aiwm-acme"}
