@@ -3,7 +3,9 @@
 Their SQL is asked as Grafana asks: by a login of `aiwm db analyst`, and read as Grafana's alerting reads a table.
 """
 
+import json
 import os
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -242,3 +244,20 @@ async def test_a_fleet_that_is_silent_has_nothing_to_roll_up(
     assert await alerts_of(fleet, "aiwm-rollup-behind") == []
     await ingested(fleet, [now - 2 * HOUR], late=True)
     assert await alerts_of(fleet, "aiwm-rollup-behind") == []
+
+
+@pytest.mark.parametrize("uid", RULES)
+def test_a_rule_leads_to_what_is_there(uid: str) -> None:
+    """Its runbook's heading, its dashboard's panel; its words are never taken for variables of Grafana's environment."""
+    rule = RULES[uid]
+    notes = rule["annotations"]
+    (anchor,) = re.findall(r"See docs/operations\.md#([a-z-]+)$", notes["runbook"])
+    headings = re.findall(r"^### (.+)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    assert anchor in {heading.lower().replace(" ", "-") for heading in headings}
+    boards = [json.loads(file.read_text()) for file in (ROOT / "dashboards/grafana/dashboards").glob("*.json")]
+    panels = {(board["uid"], panel["id"]) for board in boards for panel in board["panels"]}
+    assert (rule["dashboardUid"], rule["panelId"]) in panels
+    assert (notes["__dashboardUid__"], notes["__panelId__"]) == (rule["dashboardUid"], str(rule["panelId"]))
+    assert "$" not in json.dumps(rule)
+    assert rule["noDataState"] == "OK"
+    assert {each["execErrState"] for each in RULES.values()} == {"KeepLast", "Error"}
