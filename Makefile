@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 INSTALL := VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet
 
-.PHONY: help run test check dashboards bench bench-fleet chaos format lock wheel secrets clean
+.PHONY: help run test check dashboards bench bench-fleet chaos pictures format lock wheel secrets clean
 
 help:  ## Show what can be made.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -38,6 +38,9 @@ bench-fleet: $(VENV)/.dev  ## 1,000 to 100,000 nodes at the document's cadence, 
 chaos: $(VENV)/.dev  ## Kill, stop and cut what there is under load, and count what was kept.
 	@$(BIN)/python -m bench.chaos $(ARGS)
 
+pictures: $(VENV)/.dev dashboards/pictures/node_modules  ## Draw the dashboards of a simulated fleet into docs/pictures/; needs Node.js and Chromium.
+	@$(BIN)/python -m dashboards.pictures
+
 format: $(VENV)/.dev  ## Format the code and mend what can be mended.
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
@@ -60,7 +63,11 @@ secrets:  ## Make the secrets and the .env that docker compose needs, where ther
 
 clean:  ## Remove the virtual environment and what tools left behind; .data stays.
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	rm -rf tests/timescale/node_modules
+	rm -rf tests/timescale/node_modules dashboards/pictures/node_modules
+
+dashboards/pictures/node_modules: dashboards/pictures/package-lock.json
+	@cd dashboards/pictures && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 $(VENV)/.uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x …")'

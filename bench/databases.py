@@ -14,17 +14,17 @@ NAME: Final = "aiwm_bench"
 
 
 @asynccontextmanager
-async def fresh_database(url: str) -> AsyncIterator[Database]:
+async def fresh_database(url: str, name: str = NAME) -> AsyncIterator[Database]:
     """A migrated database that is gone afterwards."""
-    await _execute(url, f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")
-    await _execute(url, f"CREATE DATABASE {NAME}")
-    database = Database(urlsplit(url)._replace(path=f"/{NAME}").geturl())
+    await _execute(url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    await _execute(url, f"CREATE DATABASE {name}")
+    database = Database(urlsplit(url)._replace(path=f"/{name}").geturl())
     try:
         await schema.upgrade(database)
         yield database
     finally:
         await database.close()
-        await _execute(url, f"DROP DATABASE {NAME} WITH (FORCE)")
+        await _execute(url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 async def _execute(url: str, statement: str) -> None:
