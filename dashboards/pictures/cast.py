@@ -37,8 +37,8 @@ class Part(NamedTuple):
     skew_ms: int = 0
     behind: float = 0
     """How many minutes old its newest metrics are: its line is too thin for them."""
-    disk: float = 0.4
-    """How full it is, 0–1."""
+    disk: float | None = None
+    """How full it was a week ago, 0–1; None: as full as others."""
 
 
 FLAPS: Final = tuple(Outage(start, start - 0.06) for start in (21.5, 17.2, 13.9, 9.1, 6.4, 4.7, 2.2, 0.9))

@@ -144,8 +144,17 @@ async def _maintain(database: Database, engine: StorageEngine) -> None:
     maintenance = Maintenance(database, engine, Retention(), SystemClock())
     while await maintenance.once():
         pass
+    if engine.name == "TimescaleDB":
+        # Nothing is dropped before everything was refreshed: the jobs that drop come with the second pass.
+        await _run_jobs(database)
+        await maintenance.once()
+        await _run_jobs(database)
     async with database.alone("pictures") as connection:
         if connection is not None:
-            if engine.name == "TimescaleDB":
-                await jobs.run(connection)
             await connection.execute("VACUUM ANALYZE", timeout=600)
+
+
+async def _run_jobs(database: Database) -> None:
+    async with database.alone("pictures") as connection:
+        if connection is not None:
+            await jobs.run(connection)

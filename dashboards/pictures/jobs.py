@@ -8,8 +8,10 @@ from typing import Final
 import asyncpg
 
 _OURS: Final = """
-    SELECT job_id, schedule_interval FROM timescaledb_information.jobs
-    WHERE hypertable_schema = 'aiwm' AND scheduled ORDER BY proc_name <> 'policy_refresh_continuous_aggregate', job_id
+    SELECT job_id, schedule_interval
+    FROM timescaledb_information.jobs LEFT JOIN timescaledb_information.job_stats USING (job_id)
+    WHERE jobs.hypertable_schema = 'aiwm' AND scheduled AND last_successful_finish IS NULL
+    ORDER BY proc_name <> 'policy_refresh_continuous_aggregate', job_id
 """
 # As the scheduler notes it; the catalog has no function for that.
 _NOTED: Final = """
@@ -28,7 +30,7 @@ async def hold(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
 
 
 async def run(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Run each job once; those of refreshing first, since what is not refreshed may not be compressed."""
+    """Run each job that never ran; those of refreshing first, since what is not refreshed may not be compressed."""
     for job_id, interval in await connection.fetch(_OURS):
         began = await connection.fetchval("SELECT clock_timestamp()")
         await connection.execute("CALL run_job($1)", job_id, timeout=600)

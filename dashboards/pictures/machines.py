@@ -22,7 +22,7 @@ CORES: Final = 128
 MEMORY_GB: Final = 1024.0
 DISK_GB: Final = 7680.0
 MEAN_JOB_SECONDS: Final = 2.5 * 3600
-MEAN_PAUSE_SECONDS: Final = 2.2 * 3600
+MEAN_PAUSE_SECONDS: Final = 1.4 * 3600
 
 Row = tuple[Any, ...]
 
@@ -46,7 +46,7 @@ class Machine:
         self._left = [0.0] * GPUS
         self._phase = timedelta(milliseconds=random.randrange(60_000))
         self._sent = random.randrange(10**12)
-        self._disk = part.disk * DISK_GB
+        self._disk = (part.disk or random.uniform(0.25, 0.7)) * DISK_GB
 
     def samples(self, start: datetime, now: datetime) -> Iterator[Measured]:
         """What it measures, whether anybody hears it or not."""
