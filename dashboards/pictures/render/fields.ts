@@ -62,7 +62,9 @@ function registry(fieldConfig: FieldConfigSource): FieldConfigOptionsRegistry {
         isCustom,
         process: (value: unknown) => value,
         shouldApply: () => true,
-      } as FieldConfigPropertyItem;
+        editor: () => null,
+        override: () => null,
+      } satisfies FieldConfigPropertyItem;
     })
   );
 }
