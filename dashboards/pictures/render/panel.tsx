@@ -50,7 +50,6 @@ function Drawing({ panel, range, annotations, width, height }: Props) {
           height={height}
           cellHeight={options.cellHeight}
           noHeader={!options.showHeader}
-          initialRowIndex={undefined}
           sortBy={options.sortBy}
           timeRange={range}
           enableVirtualization={false}
