@@ -8,6 +8,9 @@ from dashboards.build.looks import colour, column
 from dashboards.build.panels import AnyPanel, curves, rows, stats
 from dashboards.build.sql import bucket
 
+BEHIND = """greatest(0, lag_seconds - CASE WHEN name LIKE '%\\_1d' THEN 86400 WHEN name LIKE '%\\_1h%' THEN 3600 ELSE 300 END)"""
+"""Seconds since the end of the newest bucket that could be there."""
+LAG = ((None, "green"), (6 * 3600, "orange"), (12 * 3600, "red"))
 MINUTES = "FROM history.platform_ingest WHERE $__timeFilter(time) GROUP BY 1 ORDER BY 1"
 A_MINUTE = "* 60000.0 / $__interval_ms"
 
@@ -54,10 +57,10 @@ def _stored() -> AnyPanel:
         "The database",
         "What samples and rollups take on disk, what the columnstore saves, the rollup that is farthest behind, and "
         "jobs that failed.",
-        """
+        f"""
 SELECT sum(bytes) AS "On disk",
        (sum(bytes_before_compression) / nullif(sum(bytes_after_compression), 0))::float8 AS "Compressed to 1 :",
-       (SELECT max(lag_seconds) FROM history.platform_rollups) AS "Farthest behind",
+       (SELECT max({BEHIND}) FROM history.platform_rollups) AS "Farthest behind",
        (SELECT count(*) FROM history.platform_jobs WHERE last_success IS NULL OR next_start < now() - interval '1 hour')
            AS "Jobs overdue"
 FROM history.platform_tables
@@ -67,7 +70,7 @@ FROM history.platform_tables
         columns={
             "On disk": column(unit=looks.BYTES, decimals=1),
             "Compressed to 1 :": column(decimals=1),
-            "Farthest behind": column(unit=looks.SECONDS, decimals=0),
+            "Farthest behind": column(unit=looks.SECONDS, steps=LAG, decimals=0),
             "Jobs overdue": column(steps=looks.TROUBLE),
         },
     )
@@ -120,11 +123,12 @@ SELECT {bucket()} AS time, sum(delay_avg * frames) / nullif(sum(frames), 0) AS "
 def _rollups() -> AnyPanel:
     return rows(
         "Rollups",
-        "Up to where each is computed. What is newer is computed as it is asked for. While a fleet is silent the lag grows.",
-        """
-SELECT name AS "Rollup", rolled_until AS "Computed until", lag_seconds AS "Behind"
+        "Up to where each is computed, and how long its next bucket has been over. What is newer is computed as it is asked "
+        "for. While a fleet is silent the lag grows.",
+        f"""
+SELECT name AS "Rollup", rolled_until AS "Computed until", {BEHIND} AS "Behind"
 FROM history.platform_rollups
-ORDER BY lag_seconds DESC, name
+ORDER BY "Behind" DESC, name
 LIMIT 100
 """,
         span=10,
@@ -132,7 +136,7 @@ LIMIT 100
         unit="string",
         columns={
             "Computed until": column(unit=looks.TIME, width=170),
-            "Behind": column(unit=looks.SECONDS, cell="color-text", steps=((None, "text"),), width=130),
+            "Behind": column(unit=looks.SECONDS, cell="color-text", steps=LAG, width=130),
         },
     )
 
