@@ -51,8 +51,8 @@ def downgrade() -> None:
 
 def _query(view: str) -> str:
     """What the database makes of a view: an expression a line."""
-    query = "SELECT pg_get_viewdef(to_regclass(:view))"
-    return op.get_bind().execute(sa.text(query), {"view": f"history.{view}"}).scalar_one()
+    statement = sa.text("SELECT pg_get_viewdef(to_regclass(:view))")
+    return str(op.get_bind().execute(statement, {"view": f"history.{view}"}).scalar_one())
 
 
 def _comments(view: str) -> list[str]:
