@@ -1,9 +1,13 @@
-"""What all tests may ask for: a clock of their own, and the user's document."""
+"""What all tests may ask for: a clock of their own, database servers, and the user's document."""
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from tests.databases import SERVERS, Server
 from tests.fakes import FakeClock
 
 
@@ -11,6 +15,13 @@ from tests.fakes import FakeClock
 def clock() -> FakeClock:
     """A clock that the test moves."""
     return FakeClock()
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[str], Server]]:
+    """The database servers, each started when it is first asked for and kept to the end."""
+    with ExitStack() as stack:
+        yield cache(lambda name: stack.enter_context(SERVERS[name]()))
 
 
 @pytest.fixture(scope="session")

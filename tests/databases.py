@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import asyncpg
 from testcontainers.community.postgres import PostgresContainer
@@ -25,6 +25,9 @@ from tests.timescale.wasm import WasmServer, wasm_server
 
 GIVEN: Final = "AIWM_TEST_TIMESCALEDB_URL"
 """A server with TimescaleDB that tests may make databases on, as a superuser."""
+
+PASSWORD: Final = "a-long-enough-password"
+"""Of every login that a test makes."""
 
 IMAGE: Final = "timescale/timescaledb:2.23.1-pg17"
 
@@ -105,6 +108,21 @@ class Wasm:
         if migrated:
             await migrate(self._server.url)
         yield self._server.url
+
+
+@asynccontextmanager
+async def as_login(database: Database, login: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """A connection of a login that `analysts.make` made with PASSWORD."""
+    parts = urlsplit(database.url)
+    host = parts.netloc.rpartition("@")[2]
+    url = parts._replace(netloc=f"{quote(login)}:{quote(PASSWORD)}@{host}").geturl()
+    if "user=" in parts.query:
+        raise AssertionError(database.url)
+    connection = await asyncpg.connect(url, user=login)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def migrate(url: str) -> None:

@@ -1,8 +1,6 @@
 """The fixtures that put every integration test on each storage engine."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
-from functools import cache
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -10,13 +8,6 @@ from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
 from app.storage.engines.choice import installed_engine
 from tests.databases import SERVERS, Server
-
-
-@pytest.fixture(scope="session")
-def servers() -> Iterator[Callable[[str], Server]]:
-    """The database servers, each started when it is first asked for and kept to the end."""
-    with ExitStack() as stack:
-        yield cache(lambda name: stack.enter_context(SERVERS[name]()))
 
 
 @pytest.fixture(params=SERVERS)

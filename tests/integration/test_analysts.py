@@ -1,10 +1,9 @@
 """Logins for SQL: what they may see, and that they cannot see more."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -15,26 +14,10 @@ from app.storage import analysts, schema
 from app.storage.analysts import Analyst
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
-from tests.databases import WITH_ROLES, Native, Server
+from tests.databases import PASSWORD, WITH_ROLES, Native, Server, as_login
 from tests.integration.fleet_of_analysts import START, seed
 
-PASSWORD = "a-long-enough-password"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-
-
-@asynccontextmanager
-async def as_login(database: Database, login: str) -> AsyncIterator[Connection]:
-    """A connection of that login."""
-    parts = urlsplit(database.url)
-    host = parts.netloc.rpartition("@")[2]
-    url = parts._replace(netloc=f"{quote(login)}:{quote(PASSWORD)}@{host}").geturl()
-    if "user=" in parts.query:
-        raise AssertionError(database.url)
-    connection = await asyncpg.connect(url, user=login)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 @pytest.fixture
