@@ -1,8 +1,8 @@
 """`make bench`: what ingest, queries, memory and disk cost, each beside its target.
 
 AIWM_BENCH_DATABASE_URL names a server on which databases may be made and dropped (TimescaleDB, to see its figures);
-without it an embedded PostgreSQL is started, and thrown away afterwards. `python -m bench ingest` or `… history`
-measures one part.
+without it an embedded PostgreSQL is started, and thrown away afterwards. `python -m bench ingest`, `… history`
+or `… dashboards` measures one part.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from app.embedded import embedded_postgres
-from bench import history, ingest
+from bench import dashboards, history, ingest
 
-PARTS = {"ingest": ingest.bench, "history": history.bench}
+PARTS = {"ingest": ingest.bench, "history": history.bench, "dashboards": dashboards.bench}
 
 
 @contextmanager

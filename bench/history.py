@@ -1,5 +1,7 @@
 """Load the benchmark fleet into a fresh database and print what questions and the disk cost."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -24,8 +26,9 @@ MANY_NODES: Final = 100_000
 SECRET: Final = "b" * 32
 
 
-async def bench(url: str) -> None:
-    """The whole report."""
+@asynccontextmanager
+async def loaded_fleet(url: str) -> AsyncIterator[tuple[Database, StorageEngine, datetime]]:
+    """A database of one's own with the fleet, rolled up and compressed; its engine; when its history ends."""
     now = datetime.now(UTC)
     async with fresh_database(url) as database:
         engine = await installed_engine(database)
@@ -43,6 +46,12 @@ async def bench(url: str) -> None:
                     "SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'gpu_metrics'::regclass"
                 )
             print(f"{rows:,} GPU rows: {int(raw) / rows:.1f} bytes a row with their index\n")
+        yield database, engine, now
+
+
+async def bench(url: str) -> None:
+    """The whole report."""
+    async with loaded_fleet(url) as (database, engine, now):
         settings = Settings(database_url=url, jwt_secret=(SECRET,))
         async with service(settings, database, SystemClock(), on_failure=lambda: None) as app:
             token = Tokens((SECRET,), SystemClock()).issue_portal("bench", CallerRole.ADMIN, Owner(), 3600)
