@@ -1,4 +1,4 @@
-"""Every query of every dashboard, asked of each storage engine: with a fleet, and with nothing."""
+"""Every query of every dashboard and alert rule, asked of each storage engine: with a fleet, and with nothing."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import timedelta
@@ -8,7 +8,7 @@ import pytest
 
 from tests.dashboards.answers import Answer, others, unfit
 from tests.dashboards.asking import Connection, ask, choices, expanded, options
-from tests.dashboards.boards import Json, Query, default_range, queries, read_boards, variables
+from tests.dashboards.boards import RULES, Json, Query, alert_queries, default_range, queries, read_boards, variables
 from tests.dashboards.conftest import Place
 from tests.dashboards.expander import ExpansionError, Value
 from tests.dashboards.sample import CHOSEN, board, target
@@ -94,6 +94,37 @@ async def test_a_tenant_sees_nothing_of_others(place: Place, name: str) -> None:
         elif found := others(answer, "node_id", own):
             faults.append(f"{query.place} shows nodes of another organisation: {found}.")
     assert not faults, "\n".join(faults)
+
+
+async def test_every_alert_query_is_answered(place: Place) -> None:
+    """As the server asks it, without a browser: one number for each set of labels."""
+    faults = []
+    for query, length in alert_queries(RULES.read_text()):
+        answer = await answered(place.grafana, query, {}, length)
+        if isinstance(answer, str):
+            faults.append(f"{query.place}: {answer}")
+        elif len(answer.numbers) != 1:
+            faults.append(f"{query.place} needs exactly one number: {', '.join(answer.names)}.")
+    assert not faults, "\n".join(faults)
+
+
+async def faults_of(place: Place, board: Json) -> AsyncIterator[str]:
+    """A sentence for each query, and each choice of variables, whose answer its panel cannot show."""
+    length = default_range(board)
+    empty = {query.place for query in queries(board)}
+    for label, values in choices(board, await options(place.grafana, board, length)).items():
+        for query in queries(board):
+            answer = await answered(place.grafana, query, values, length)
+            if isinstance(answer, str):
+                yield f"{query.place} with {label}: {answer}"
+                continue
+            for sentence in (*unfit(query, answer), *strays(board, values, query, answer)):
+                yield f"With {label}: {sentence}"
+            if label.startswith("All") and answer.rows:
+                empty.discard(query.place)
+    if place.has_fleet:
+        for one in sorted(empty - EMPTY_ON[place.engine]):
+            yield f"{one} has no rows, although the fleet has what it asks for."
 
 
 async def answered(
