@@ -22,8 +22,9 @@ from app.storage.analysts import Analyst
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
 from app.storage.engines.timescale import AGGREGATES
+from tests.databases import PASSWORD, as_login
 from tests.fakes import FakeClock
-from tests.integration.test_analysts import PASSWORD, Connection, as_login
+from tests.integration.test_analysts import Connection
 
 ROOT: Final = Path(__file__).parents[2]
 RULES: Final = {
