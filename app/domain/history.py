@@ -14,7 +14,7 @@ Rules that the answers keep:
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import msgspec
@@ -32,7 +32,7 @@ from app.domain.slices import slices
 from app.errors import DeviceNotFound, NodeNotFound
 from app.model import Caller
 from app.storage.database import Database
-from app.storage.history import Block, Device, KnownNode, Reader, reading
+from app.storage.history import Block, Device, Growth, KnownNode, Reader, reading
 from app.storage.measures import Aggregate, Measure, Value
 
 LOOK_BACK: Final = timedelta(hours=1)
@@ -137,11 +137,9 @@ async def _read_plain(
     found = await reader.read(
         part.source, node, segments, points_of(plan.buckets, question.time_range), measures, most + 1
     )
-    lengths = [len(block.times) for block in found]
-    if sum(lengths) > most or max(lengths, default=0) > plan.limits.a_series:
-        raise plan.exceeded(question.time_range)
-    if not found and (not part.source.is_per_gpu or question.device_id is not None):
-        found = [Block(None if question.device_id is None else Device(question.device_id), [], [[] for _ in measures])]
+    _check_size(found, question, plan, most)
+    if not found and _is_named(question, part):
+        found = [Block(_named_device(question), [], [[] for _ in measures])]
     return [
         Series(_name(block.device), measure, block.times, values)
         for block in found
@@ -157,26 +155,46 @@ async def _read_growth(
     planned: PlannedPart,
     measures: tuple[Measure, ...],
 ) -> list[Series]:
-    ladder = counter_ladder(planned.ladder, plan.buckets, question.time_range)
+    part, ladder = planned.part, counter_ladder(planned.ladder, plan.buckets, question.time_range)
     earlier = TimeRange(question.time_range.start - LOOK_BACK, question.time_range.end)
-    read = {
-        field: await reader.read_growth(
-            planned.part.source,
+    most = plan.points * blocks(part, node)
+    series: list[Series] = []
+    for field in dict.fromkeys(measure.field for measure in measures):
+        found = await reader.read_growth(
+            part.source,
             node,
             ladder.segments(earlier),
             points_of(plan.buckets, question.time_range),
             field,
             question.time_range.start,
-            plan.points + 1,
+            most + 1,
         )
-        for field in dict.fromkeys(measure.field for measure in measures)
-    }
-    if any(len(rows) > plan.points for rows in read.values()):
+        _check_size(found, question, plan, most)
+        if not found and _is_named(question, part):
+            found = [Growth(_named_device(question), [], [], [])]
+        series += [
+            Series(_name(growth.device), measure, growth.times, _grown(measure, growth))
+            for growth in found
+            for measure in measures
+            if measure.field is field
+        ]
+    return series
+
+
+def _check_size(found: Sequence[Block | Growth], question: Question, plan: Plan, most: int) -> None:
+    """Raise TooManyPoints where more was read than there may be."""
+    lengths = [len(each.times) for each in found]
+    if sum(lengths) > most or max(lengths, default=0) > plan.limits.a_series:
         raise plan.exceeded(question.time_range)
-    return [
-        Series(Name(), measure, [time for time, *_ in read[measure.field]], _grown(measure, read[measure.field]))
-        for measure in measures
-    ]
+
+
+def _is_named(question: Question, part: Part) -> bool:
+    """Whether there is a series also of nothing: the node's own, or that of a device that is asked for."""
+    return not part.source.is_per_gpu or question.device_id is not None
+
+
+def _named_device(question: Question) -> Device | None:
+    return None if question.device_id is None else Device(question.device_id)
 
 
 def counter_ladder(ladder: Ladder, buckets: Buckets, time_range: TimeRange) -> Ladder:
@@ -187,10 +205,13 @@ def counter_ladder(ladder: Ladder, buckets: Buckets, time_range: TimeRange) -> L
     return msgspec.structs.replace(ladder, rollups=() if finest is None else (finest,))
 
 
-def _grown(measure: Measure, rows: Sequence[tuple[datetime, int, float]]) -> list[Value]:
+def _grown(measure: Measure, growth: Growth) -> list[Value]:
     if measure.aggregate is Aggregate.INCREASE:
-        return [growth for _, growth, _ in rows]
-    return [round(growth / seconds, 4) if seconds else None for _, growth, seconds in rows]
+        return list(growth.growths)
+    return [
+        round(grown / seconds, 4) if seconds else None
+        for grown, seconds in zip(growth.growths, growth.seconds, strict=True)
+    ]
 
 
 def _with_device(node: KnownNode | None, device_id: str | None) -> KnownNode:

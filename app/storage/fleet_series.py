@@ -33,7 +33,7 @@ from app.quantities import Field
 from app.storage import measures as of
 from app.storage import tables
 from app.storage.measures import Aggregate, Measure, Selected
-from app.storage.series import Filter, Grid, SeriesStatement, growth_steps, labelled, partials, series, within
+from app.storage.series import Filter, Grid, SeriesStatement, growth_steps, labelled, of_node, partials, series, within
 from app.storage.sources import GPUS_OF_NODES, ROLLED, Source
 from app.storage.statements import Statement
 
@@ -151,22 +151,22 @@ def fleet_growth_statement(
     source: Source, field: Field, used: tuple[Table, ...], grid: Grid, scope: Scope
 ) -> Statement:
     """How much a counter grew over a group: `time`, key, growth, and the nodes' rates added up, a second."""
-    steps = growth_steps(source, field, used, _filters(scope))
+    steps = growth_steps(source, field, used, _filters(scope), of_node)
     growth, seconds = func.sum(steps.c.growth), func.sum(steps.c.seconds)
     time = grid.bucket(steps.c.moment)
-    of_node = (
+    grown = (
         select(
             time.label("moment"),
-            steps.c.node_key,
+            steps.c.whose.label("node_key"),
             growth.label("growth"),
             (cast(growth, Double) / func.nullif(cast(seconds, Double), 0)).label("rate"),
         )
         .where(steps.c.growth.is_not(None), steps.c.moment >= bindparam("start", type_=steps.c.moment.type))
-        .group_by(time, steps.c.node_key)
-        .subquery("of_node")
+        .group_by(time, steps.c.whose)
+        .subquery("grown")
     )
-    selected = [Selected((func.sum(of_node.c[name]),), list) for name in ("growth", "rate")]
-    return _grouped(of_node, selected, Grid.SAMPLES, scope, None).statement
+    selected = [Selected((func.sum(grown.c[name]),), list) for name in ("growth", "rate")]
+    return _grouped(grown, selected, Grid.SAMPLES, scope, None).statement
 
 
 def gpu_key(node_key: int, gpu: int) -> int:

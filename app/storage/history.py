@@ -4,7 +4,7 @@ Rows are found by `node_key` and time alone, so that PostgreSQL reads the days t
 and no others.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -94,6 +94,15 @@ class Block(msgspec.Struct, frozen=True):
     columns: list[list[Value]]
 
 
+class Growth(msgspec.Struct, frozen=True):
+    """How much a counter of one device (None: of the node) grew, and in how many seconds, at times in order."""
+
+    device: Device | None
+    times: list[datetime]
+    growths: list[int]
+    seconds: list[float]
+
+
 @asynccontextmanager
 async def reading(database: Database, timeout_ms: int | None) -> AsyncIterator["Reader"]:
     """A transaction to read in, each of its statements within `timeout_ms` milliseconds; None is without limit.
@@ -153,19 +162,13 @@ class Reader:
         rows: int,
     ) -> list[Block]:
         """What was measured: at most `rows` rows, in a block for each device that has any."""
-        devices = list(dict.fromkeys(node.gpus.values()))
-        values = bounds(segments, points) | {
-            "node_key": node.key,
-            "rows": rows,
-            "gpus": list(node.gpus),
-            "devices": _by_number({gpu: devices.index(device) for gpu, device in node.gpus.items()}),
-        }
         made = series_statement(source, measures, self.used(segments), points.grid)
-        found = await self.fetch(made.statement, values)
+        found = await self.fetch(made.statement, bounds(segments, points) | _whose(node) | {"rows": rows})
         if not source.is_per_gpu:
             return [Block(None, _times(found), made.converted(found))] if found else []
-        by_device = ((devices[place], list(rows_)) for place, rows_ in groupby(found, itemgetter(1)))
-        return [Block(device, _times(of_device), made.converted(of_device)) for device, of_device in by_device]
+        return [
+            Block(device, _times(of_device), made.converted(of_device)) for device, of_device in _by_device(node, found)
+        ]
 
     async def read_growth(
         self,
@@ -176,11 +179,14 @@ class Reader:
         field: Field,
         start: datetime,
         rows: int,
-    ) -> list[tuple[datetime, int, float]]:
-        """How much a counter grew from `start` on, and in how many seconds: a row a point."""
+    ) -> list[Growth]:
+        """How much a counter grew from `start` on: at most `rows` points."""
         statement = growth_statement(source, field, self.used(segments), points.grid)
-        values = bounds(segments, points) | {"node_key": node.key, "start": start, "rows": rows}
-        return [(time, int(grown), float(seconds)) for time, grown, seconds in await self.fetch(statement, values)]
+        values = bounds(segments, points) | _whose(node) | {"start": start, "rows": rows}
+        found = await self.fetch(statement, values)
+        if not source.is_per_gpu:
+            return [_growth(None, found)] if found else []
+        return [_growth(device, of_device) for device, of_device in _by_device(node, found)]
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> "list[asyncpg.Record]":
         """The rows of a statement, within the time limit."""
@@ -190,6 +196,23 @@ class Reader:
             *(arguments[name] for name in statement.names),
             timeout=self._seconds,
         )
+
+
+def _whose(node: KnownNode) -> dict[str, Any]:
+    """The parameters of statements that say whose rows are read."""
+    devices = list(dict.fromkeys(node.gpus.values()))
+    places = {gpu: devices.index(device) for gpu, device in node.gpus.items()}
+    return {"node_key": node.key, "gpus": list(node.gpus), "devices": _by_number(places)}
+
+
+def _by_device(node: KnownNode, rows: Sequence[Any]) -> Iterator[tuple[Device, list[Any]]]:
+    """Each device's rows, which tell its place behind their time."""
+    devices = list(dict.fromkeys(node.gpus.values()))
+    return ((devices[place], list(of_device)) for place, of_device in groupby(rows, itemgetter(1)))
+
+
+def _growth(device: Device | None, rows: Sequence[Any]) -> Growth:
+    return Growth(device, _times(rows), [int(row[2]) for row in rows], [float(row[3]) for row in rows])
 
 
 def _times(rows: Sequence[Any]) -> list[datetime]:

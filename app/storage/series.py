@@ -107,30 +107,38 @@ def series_statement(
 
 @lru_cache(maxsize=64)
 def growth_statement(source: Source, field: Field, tables: tuple[Table, ...], grid: Grid) -> Statement:
-    """How much a counter of a node grew: `time`, `growth`, and the `seconds` in which it did, in order.
+    """How much a counter grew: `time`, whose it is, `growth`, and the `seconds` in which it did, in order.
+
+    Whose is a device's place, or the node's key. Wants what `series_statement` wants.
 
     Between two samples it grew by their difference; where it went down, the machine started anew, and it grew
     by what it had reached before and by what it has reached since. Segments begin earlier than what is asked
     for, from `start` on, so that the first sample has one before it.
     """
-    steps = growth_steps(source, field, tables, [_of_node])
-    time = grid.bucket(steps.c.moment).label("time")
+    steps = growth_steps(source, field, tables, _filters(source), _device if source.is_per_gpu else of_node)
+    key = [grid.bucket(steps.c.moment).label("time"), steps.c.whose]
     measured = [func.sum(steps.c.growth), func.sum(steps.c.seconds)]
     return compiled(
-        select(time, *measured)
+        select(*key, *measured)
         .where(steps.c.growth.is_not(None), steps.c.moment >= bindparam("start", type_=DateTime(timezone=True)))
-        .group_by(time)
-        .order_by(time)
+        .group_by(*key)
+        .order_by(*reversed(key))
         .limit(bindparam("rows"))
     )
 
 
-def growth_steps(source: Source, field: Field, tables: tuple[Table, ...], filters: Sequence[Filter]) -> Subquery:
-    """From one sample of a counter to the next: `node_key`, the later `moment`, `growth` and `seconds`."""
+def growth_steps(
+    source: Source,
+    field: Field,
+    tables: tuple[Table, ...],
+    filters: Sequence[Filter],
+    whose: Callable[[Table], ColumnElement[Any]],
+) -> Subquery:
+    """From one sample of a counter to the next: `whose` it is, the later `moment`, `growth` and `seconds`."""
     parts = [of.Part(field.column, kind) for kind in ("last", "min", "max")]
     found = [
         select(
-            table.c.node_key,
+            whose(table).label("whose"),
             table.c.time.label("moment"),
             *(
                 (table.c[field.column] if table is source.table else table.c[part.name]).label(part.kind)
@@ -141,14 +149,14 @@ def growth_steps(source: Source, field: Field, tables: tuple[Table, ...], filter
     ]
     read = union_all(*found).subquery("read")
     before, earlier = (
-        func.lag(column).over(partition_by=read.c.node_key, order_by=read.c.moment)
+        func.lag(column).over(partition_by=read.c.whose, order_by=read.c.moment)
         for column in (read.c.last, read.c.moment)
     )
     seconds = func.extract("epoch", read.c.moment - earlier)
     peak = case((read.c.max > read.c.last, func.greatest(read.c.max, before)), else_=before)
     growth = case((read.c.min >= before, read.c.last - before), else_=peak - before + read.c.last)
     return (
-        select(read.c.node_key, read.c.moment, growth.label("growth"), seconds.label("seconds"))
+        select(read.c.whose, read.c.moment, growth.label("growth"), seconds.label("seconds"))
         .where(read.c.last.is_not(None))
         .subquery("steps")
     )
@@ -203,6 +211,11 @@ def within(table: Table, place: int) -> list[ColumnElement[Any]]:
         table.c.time >= bindparam(f"start_{place}", type_=DateTime(timezone=True)),
         table.c.time < bindparam(f"end_{place}", type_=DateTime(timezone=True)),
     ]
+
+
+def of_node(table: Table) -> ColumnElement[Any]:
+    """Whose a row is, where it is a node's own."""
+    return table.c.node_key
 
 
 def _of_node(table: Table) -> ColumnElement[Any]:
