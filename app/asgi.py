@@ -1,7 +1,7 @@
 """The composition root: settings become a database, services, and one ASGI application.
 
 Everything that runs is opened and closed by one stack, in the order in which it is needed: database →
-gateway's seat → goodbyes → news → ingest → liveness → maintenance. It belongs to the process, not to ASGI's lifespan, which
+gateway's seat → goodbyes → news → ingest → GPU events → liveness → maintenance. It belongs to the process, not to ASGI's lifespan, which
 a second Ctrl-C would skip.
 """
 
@@ -24,6 +24,7 @@ from app.domain.auth import Tokens
 from app.domain.events import Events
 from app.domain.fleet import Fleet
 from app.domain.fleet_history import FleetHistory
+from app.domain.gpu_events import GpuEvents
 from app.domain.history import History
 from app.domain.ingest import Ingest
 from app.domain.liveness import Liveness
@@ -32,8 +33,10 @@ from app.domain.news import News
 from app.domain.nodes import Nodes
 from app.domain.peers import Health, Peers
 from app.domain.registry import Registry
+from app.domain.renewal import Renewal
 from app.errors import StorageUnavailable
 from app.meters import MEMBERS, POOL, Meters, Values
+from app.protocol.messages import EXTENSIONS, TOKEN_RENEWAL
 from app.protocol.replies import ControllerInfo
 from app.protocol.session import Controller
 from app.rest.errors import EXCEPTION_HANDLERS
@@ -84,6 +87,8 @@ async def service(
         ingest = Ingest(database, engine, clock, meters, capacity_bytes=settings.ingest_buffer_bytes)
         flusher = await stack.enter_async_context(_background("ingest", ingest.run(), on_failure))
         stack.push_async_callback(ingest.drain, flusher)
+        gpu_events = GpuEvents(database, clock)
+        await stack.enter_async_context(_background("GPU events", gpu_events.run(), on_failure))
         liveness = Liveness(
             database,
             gateway_id,
@@ -100,7 +105,17 @@ async def service(
         doors = Doors(meters, room())
         # What was dropped while settings kept less is neither there to be read nor to be rolled up with what comes late.
         left = msgspec.structs.replace(settings, retention=await _left(settings.retention, database, clock))
-        gateway = Gateway(_controller(left), clock, registry, ingest, tokens.verify_node, meters, doors)
+        gateway = Gateway(
+            controller=_controller(left),
+            clock=clock,
+            registry=registry,
+            ingest=ingest,
+            gpu_events=gpu_events,
+            renewal=Renewal(database, tokens, clock, is_allowed=settings.token_renewal),
+            verify=tokens.verify_node,
+            meters=meters,
+            doors=doors,
+        )
         others = Peers(meters, peers, number)
         await stack.enter_async_context(others.listening())
         yield application(left, database, clock, tokens, gateway, others)
@@ -173,6 +188,7 @@ def _controller(settings: Settings) -> Controller:
         metrics_interval=settings.metrics_interval_ms,
         timezone="UTC",
         max_sample_age_ms=settings.retention.max_sample_age // timedelta(milliseconds=1),
+        extensions=tuple(each for each in EXTENSIONS if each != TOKEN_RENEWAL or settings.token_renewal),
     )
     return Controller(info=info, server_version=VERSION, max_age=settings.retention.max_sample_age)
 

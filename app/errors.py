@@ -21,7 +21,8 @@ AiwmError                500     INTERNAL_ERROR         1011
 ├── UnknownType          –       UNKNOWN_TYPE           –
 ├── SampleTooOld         –       SAMPLE_TOO_OLD         –
 ├── SampleInFuture       –       SAMPLE_IN_FUTURE       –
-└── SampleRefused        –       SAMPLE_REFUSED         –
+├── SampleRefused        –       SAMPLE_REFUSED         –
+└── TokenRenewalRefused  –       TOKEN_RENEWAL_REFUSED  –
 =======================  ======  =====================  ==========
 """
 
@@ -170,3 +171,10 @@ class SampleRefused(AiwmError):
 
     code = "SAMPLE_REFUSED"
     default = "The database refused this sample"
+
+
+class TokenRenewalRefused(AiwmError):
+    """A node token that is not renewed, or not now; it stays as good as it was."""
+
+    code = "TOKEN_RENEWAL_REFUSED"
+    default = "This service does not renew tokens: make a new one at the portal before this one expires"

@@ -28,11 +28,15 @@ class EventKind(StrEnum):
     CHANGED = "changed"
     DELETED = "deleted"
     TOKEN_MADE = "token_made"  # noqa: S105 – a word, not a secret
+    TOKEN_RENEWED = "token_renewed"  # noqa: S105 – as above
     TOKENS_REVOKED = "tokens_revoked"
     REGISTERED = "registered"
     HARDWARE_CHANGED = "hardware_changed"
     GPU_APPEARED = "gpu_appeared"
     GPU_VANISHED = "gpu_vanished"
+    GPU_RETURNED = "gpu_returned"
+    GPU_XID = "gpu_xid"
+    GPU_ECC_UNCORRECTED = "gpu_ecc_uncorrected"
     STATUS = "status"
     TAKEN_OVER = "taken_over"
     CLOCK_SKEW = "clock_skew"
@@ -92,17 +96,36 @@ class GpuReading(NamedTuple):
     values: tuple[Any, ...]
 
 
+class GpuDetails(NamedTuple):
+    """What a sample tells of one GPU beyond the document; `gpu` is its place among the sample's GPUs."""
+
+    gpu: int
+    values: tuple[Any, ...]
+
+
 class Sample(msgspec.Struct, frozen=True, gc=False):
     """One telemetry message, measured: `values` in steps, in the order of its field catalogue.
 
     `time` is the worker's own, UTC, cut to milliseconds; with the node, the kind and the GPU it is
-    the sample's identity.
+    the sample's identity. `details` are of those GPUs that have any.
     """
 
     kind: SampleKind
     time: datetime
     values: tuple[Any, ...]
     gpus: tuple[GpuReading, ...]
+    details: tuple[GpuDetails, ...] = ()
+
+
+class GpuEvent(msgspec.Struct, frozen=True):
+    """What a worker tells of a GPU that no number can; `time` is the worker's own, cut to milliseconds.
+
+    `detail` is JSON text, the same for the same event however often it is sent.
+    """
+
+    time: datetime
+    kind: EventKind
+    detail: str
 
 
 class GpuDevice(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

@@ -41,11 +41,18 @@ GIGABYTE: Final = Quantity("GB", 0, 1e12, 1000)
 BYTES: Final = Quantity("bytes", 0, 2**63 - 1025, 1)  # the largest float below 2^63
 COUNT: Final = Quantity("", 0, 2**31 - 1, 1)
 SECONDS: Final = Quantity("s", 0, 1e15, 1)
+MEGAHERTZ: Final = Quantity("MHz", 0, 2**15 - 1, 1)
+FAN: Final = Quantity("%", 0, 1000, 10)
+"""Of the speed that a fan is made for, which NVML says may be exceeded."""
+BYTES_PER_SECOND: Final = Quantity("bytes/s", 0, 1e14, 1)
+JOULE: Final = Quantity("J", 0, 1e14, 1)
+ERRORS: Final = Quantity("", 0, 1e14, 1)
 
 
 SHARE: Final = Scale(0, 1, 20)
 """The scale of a size that is a part of another: what is counted is its share."""
 
+_COUNTERS: Final = (BYTES, JOULE, ERRORS)
 _TOTALS: Final = {f"{of}_{part}": f"{of}_total" for of in ("memory", "disk") for part in ("used", "free")}
 
 
@@ -58,8 +65,8 @@ class Field(NamedTuple):
 
     @property
     def is_counter(self) -> bool:
-        """Whether it counts up from the machine's start."""
-        return self.quantity is BYTES
+        """Whether it counts up from the start of the machine, or of its driver."""
+        return self.quantity in _COUNTERS
 
     @property
     def total(self) -> str | None:
@@ -109,3 +116,19 @@ GPU_METRIC_FIELDS: Final = _fields(
     temperature=CELSIUS,
     power_usage=WATT,
 )
+GPU_DETAIL_FIELDS: Final = _fields(
+    sm_clock=MEGAHERTZ,
+    memory_clock=MEGAHERTZ,
+    fan_speed=FAN,
+    pcie_rx=BYTES_PER_SECOND,
+    pcie_tx=BYTES_PER_SECOND,
+    energy=JOULE,
+    ecc_corrected=ERRORS,
+    ecc_uncorrected=ERRORS,
+    throttle_reasons=None,
+)
+THROTTLE_REASONS: Final = (
+    *("gpu_idle", "clocks_setting", "power_cap", "hw_slowdown", "sync_boost"),
+    *("sw_thermal", "hw_thermal", "hw_power_brake", "display_clocks"),
+)
+"""NVML's, in the order of its bits; text with commas between them in a sample, empty where nothing throttles."""

@@ -27,7 +27,7 @@ SHORTEST: Final = {"raw": 2 * DAY, "heartbeats": DAY, "five_minutes": DAY, "hour
 """Less would leave a rollup's refresh no two buckets of its source."""
 
 TABLES: Final = {
-    "raw": ("node_metrics", "gpu_metrics"),
+    "raw": ("node_metrics", "gpu_metrics", "gpu_details"),
     "heartbeats": ("heartbeats", "gpu_heartbeats"),
     "five_minutes": ("node_metrics_5m", "gpu_metrics_5m"),
     "hour": ("node_metrics_1h", "gpu_metrics_1h", "gpu_metrics_1h_by_node"),

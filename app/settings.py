@@ -44,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention: Retention = Retention()
     ingest_buffer_bytes: int = 64 * 1024 * 1024
     query_timeout_ms: int = 30_000
+    token_renewal: bool = True
     log_level: str = "info"
     cors_origins: tuple[str, ...] = ()
     database_wait_ms: int = 60_000
@@ -228,6 +229,12 @@ def _retention(text: str) -> timedelta | None:
     return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
 
 
+def _boolean(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise ValueError("must be true or false")
+    return text.lower() == "true"
+
+
 def _log_level(text: str) -> str:
     if text.lower() not in {"debug", "info", "warning", "error"}:
         raise ValueError("must be debug, info, warning or error")
@@ -266,6 +273,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(_RETENTIONS, _retention),
     "ingest_buffer_bytes": _integer(1024 * 1024, 1024**4),
     "query_timeout_ms": _integer(10, _DAY_MS),
+    "token_renewal": _boolean,
     "log_level": _log_level,
     "cors_origins": _origins,
     "database_wait_ms": _integer(0, _DAY_MS),

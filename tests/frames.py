@@ -78,3 +78,37 @@ def metrics(timestamp: str = "2026-11-23T12:00:30.000Z", **extra: Any) -> dict[s
             ],
         },
     } | extra
+
+
+def gpu_event(timestamp: str = "2026-11-23T12:00:30.000Z", **extra: Any) -> dict[str, Any]:
+    """GPU_EVENT, of the extension gpuEvents."""
+    return {
+        "type": "GPU_EVENT",
+        "messageId": "5d5a7c9e-0004",
+        "timestamp": timestamp,
+        "data": {
+            "timestamp": timestamp,
+            "deviceId": "GPU-0",
+            "kind": "xid",
+            "detail": {"xid": 79, "message": "fell off the bus"},
+        },
+    } | extra
+
+
+def token_renew(timestamp: str = "2026-11-23T12:00:30.000Z") -> dict[str, Any]:
+    """TOKEN_RENEW, of the extension tokenRenewal."""
+    return {"type": "TOKEN_RENEW", "messageId": "5d5a7c9e-0005", "timestamp": timestamp}
+
+
+DETAILS: dict[str, Any] = {
+    "smClock": 1410,
+    "memoryClock": 1593,
+    "fanSpeed": 104.5,
+    "pcieRx": 12_000_000,
+    "pcieTx": 3_400_000,
+    "energy": 123_456_789,
+    "eccCorrected": 3,
+    "eccUncorrected": 0,
+    "throttleReasons": ["sw_thermal", "power_cap"],
+}
+"""Of a GPU in metrics, of the extension gpuDetails."""

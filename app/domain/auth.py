@@ -30,9 +30,10 @@ _EXPIRED: Final = "JWT token has expired"
 
 
 class IssuedToken(msgspec.Struct, frozen=True):
-    """A signed token, and the `exp` that stands in it."""
+    """A signed token, and the `iat` and `exp` that stand in it."""
 
     token: str
+    issued_at: datetime
     expires_at: datetime
 
 
@@ -42,6 +43,7 @@ class NodeClaims(msgspec.Struct, frozen=True):
     node_id: str
     generation: int
     token_id: str
+    issued_at: datetime
     expires_at: datetime
 
 
@@ -99,7 +101,7 @@ class Tokens:
             "iat": issued,
             "exp": issued + expires_in,
         }
-        return IssuedToken(self._sign(claims), _moment(issued + expires_in))
+        return IssuedToken(self._sign(claims), _moment(claims, "iat"), _moment(claims, "exp"))
 
     def verify_node(self, token: str) -> NodeClaims:
         """What a node token says. Raises InvalidToken, or TokenExpired for one that was valid once."""
@@ -165,8 +167,7 @@ def _node_claims(claims: Mapping[str, Any]) -> NodeClaims:
     generation = claims.get("gen")
     if type(generation) is not int or not 0 <= generation < 2**31:
         raise _BadClaimError("gen is not a token generation")
-    _number(claims, "iat")
-    return NodeClaims(node_id, generation, token_id, _moment(_number(claims, "exp")))
+    return NodeClaims(node_id, generation, token_id, _moment(claims, "iat"), _moment(claims, "exp"))
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str | None:
@@ -196,8 +197,8 @@ def _number(claims: Mapping[str, Any], name: str) -> float:
     return number
 
 
-def _moment(seconds: float) -> datetime:
+def _moment(claims: Mapping[str, Any], name: str) -> datetime:
     try:
-        return datetime.fromtimestamp(0, UTC) + timedelta(seconds=seconds)
+        return datetime.fromtimestamp(0, UTC) + timedelta(seconds=_number(claims, name))
     except OverflowError:
-        raise _BadClaimError("exp lies too far ahead") from None
+        raise _BadClaimError(f"{name} lies too far ahead") from None

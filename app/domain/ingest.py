@@ -33,6 +33,7 @@ _TABLES: Final = {
     SampleKind.HEARTBEAT: (ROWS.key(table="heartbeats"), ROWS.key(table="gpu_heartbeats")),
     SampleKind.METRICS: (ROWS.key(table="node_metrics"), ROWS.key(table="gpu_metrics")),
 }
+_DETAILS: Final = ROWS.key(table="gpu_details")
 
 Receipt = Callable[[Outcome | AiwmError], None]
 
@@ -97,7 +98,7 @@ class Ingest:
         """
         self._buffer.append(_Waiting(arrival, receipt, size, since))
         self._bytes += size
-        self._rows += 1 + len(arrival.gpus)
+        self._rows += arrival.rows
         self._arrived.set()
         self._mark()
         await self._has_room.wait()
@@ -143,7 +144,7 @@ class Ingest:
         rows = 0
         while self._buffer and rows < FLUSH_ROWS:
             waiting = self._buffer.popleft()
-            rows += 1 + len(waiting.arrival.gpus)
+            rows += waiting.arrival.rows
             batch.append(waiting)
         self._rows -= rows
         self._mark()
@@ -204,12 +205,15 @@ class Ingest:
         meters.flush_seconds.observe(now - began)
         rows = 0
         for waiting in batch:
-            if waiting.arrival.sample is not None:
+            arrival = waiting.arrival
+            if arrival.sample is not None:
                 meters.ack_seconds.observe(now - waiting.since)
-                node_table, gpu_table = _TABLES[waiting.arrival.kind]
+                node_table, gpu_table = _TABLES[arrival.kind]
                 meters.counts[node_table] += 1
-                meters.counts[gpu_table] += len(waiting.arrival.gpus)
-                rows += 1 + len(waiting.arrival.gpus)
+                meters.counts[gpu_table] += len(arrival.gpus)
+                if arrival.sample.details:
+                    meters.counts[_DETAILS] += len(arrival.sample.details)
+                rows += arrival.rows
         meters.flush_rows.observe(rows)
         samples = (
             outcome for outcome, waiting in zip(outcomes, batch, strict=True) if waiting.arrival.sample is not None

@@ -13,7 +13,7 @@ from app.domain.ranges import Interval, TimeRange, parse_interval, parse_range
 from app.errors import FieldProblem, InvalidRequest
 from app.quantities import Field
 from app.storage.measures import Aggregate, Measure
-from app.storage.sources import GPU_HEARTBEATS, GPU_METRICS, HEARTBEATS, NODE_METRICS, Source
+from app.storage.sources import GPU_DETAILS, GPU_HEARTBEATS, GPU_METRICS, HEARTBEATS, NODE_METRICS, Source
 
 Parsed = TypeVar("Parsed")
 
@@ -37,6 +37,7 @@ class Subject(NamedTuple):
 
 NODE_HISTORY: Final = Subject((NODE_METRICS,))
 GPU_HISTORY: Final = Subject((GPU_METRICS,), (*NODE_HISTORY.parameters, "deviceId"))
+GPU_DETAIL_HISTORY: Final = Subject((GPU_DETAILS,), GPU_HISTORY.parameters)
 HEARTBEAT_HISTORY: Final = Subject((HEARTBEATS, GPU_HEARTBEATS))
 
 

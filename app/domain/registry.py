@@ -50,6 +50,7 @@ class Member(msgspec.Struct, gc=False):
     node_key: int
     epoch: int
     generation: int
+    issued_at: datetime
     expires_at: datetime
     link: Link
     is_registered: bool
@@ -89,6 +90,7 @@ class Registry:
             node_key=claim.node_key,
             epoch=claim.epoch,
             generation=claims.generation,
+            issued_at=claims.issued_at,
             expires_at=claims.expires_at,
             link=link,
             is_registered=claim.is_registered,

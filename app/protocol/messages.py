@@ -2,18 +2,29 @@
 
 They are decoded strictly in their shape and leniently in their measurements: a missing or null measurement
 is fine, a wrong type or a missing `deviceId` is not.
+
+What goes beyond the document stands in EXTENSIONS. A worker uses what REGISTER_ACK named, and nothing else.
 """
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from app.errors import AiwmError, InvalidMessage, UnknownType
+from app.protocol.nul import refuse_nul
 
 MAX_FRAME_BYTES: Final = 256 * 1024
 MAX_GPUS: Final = 128
+
+GPU_DETAILS: Final = "gpuDetails"
+"""Metrics may tell more of each GPU: clocks, fan, PCIe, energy, ECC errors, throttling."""
+GPU_EVENTS: Final = "gpuEvents"
+"""GPU_EVENT is understood."""
+TOKEN_RENEWAL: Final = "tokenRenewal"  # noqa: S105 – a word, not a secret
+"""TOKEN_RENEW is understood, and allowed."""
+EXTENSIONS: Final = (GPU_DETAILS, GPU_EVENTS, TOKEN_RENEWAL)
 
 Text = Annotated[str, msgspec.Meta(max_length=256)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -97,8 +108,12 @@ class Network(_Part, frozen=True):
     bytes_out: Measure = None
 
 
-class GpuMetrics(_Part, frozen=True):
-    """A GPU in a metrics message: GB, percent, °C, W."""
+class GpuMetrics(_Part, frozen=True, omit_defaults=True):
+    """A GPU in a metrics message: GB, percent, °C, W.
+
+    From `sm_clock` on beyond the document: MHz, percent, bytes/s, J and counts since the driver was loaded, names.
+    They are of any type, since to a worker that knows the document alone they are unknown fields.
+    """
 
     device_id: Name
     model: Text | None = None
@@ -108,6 +123,15 @@ class GpuMetrics(_Part, frozen=True):
     utilization: Measure = None
     temperature: Measure = None
     power_usage: Measure = None
+    sm_clock: Any = None
+    memory_clock: Any = None
+    fan_speed: Any = None
+    pcie_rx: Any = None
+    pcie_tx: Any = None
+    energy: Any = None
+    ecc_corrected: Any = None
+    ecc_uncorrected: Any = None
+    throttle_reasons: Any = None
 
 
 class MetricsData(_Part, frozen=True):
@@ -119,6 +143,15 @@ class MetricsData(_Part, frozen=True):
     disk: Capacity | None = None
     network: Network | None = None
     gpus: Annotated[tuple[GpuMetrics, ...], msgspec.Meta(max_length=MAX_GPUS)] | None = None
+
+
+class GpuEventData(_Part, frozen=True):
+    """What happened to a GPU; `detail` is any JSON object."""
+
+    timestamp: Moment
+    device_id: Name
+    kind: Literal["xid", "gpu_vanished", "gpu_returned", "ecc_uncorrected"]
+    detail: dict[str, Any] | None = None
 
 
 class _Frame(msgspec.Struct, rename="camel", tag_field="type", frozen=True, gc=False):
@@ -146,8 +179,21 @@ class Metrics(_Frame, frozen=True, tag="TELEMETRY_METRICS"):
     ack: bool | None = None
 
 
-WorkerMessage = NodeRegister | Heartbeat | Metrics
-MESSAGE_TYPES: Final = frozenset({"NODE_REGISTER", "TELEMETRY_HEARTBEAT", "TELEMETRY_METRICS"})
+class GpuEvent(_Frame, frozen=True, tag="GPU_EVENT"):
+    """A GPU failed, went or came back."""
+
+    data: GpuEventData
+    ack: bool | None = None
+
+
+class TokenRenew(_Frame, frozen=True, tag="TOKEN_RENEW"):
+    """A worker asks for a new token in the place of the one that it came with."""
+
+
+WorkerMessage = NodeRegister | Heartbeat | Metrics | GpuEvent | TokenRenew
+MESSAGE_TYPES: Final = frozenset(
+    {"NODE_REGISTER", "TELEMETRY_HEARTBEAT", "TELEMETRY_METRICS", "GPU_EVENT", "TOKEN_RENEW"}
+)
 
 
 class _Token(msgspec.Struct):
@@ -168,7 +214,6 @@ class _Envelope(msgspec.Struct, rename="camel"):
 _worker_message = msgspec.json.Decoder(WorkerMessage)
 _auth_frame = msgspec.json.Decoder(_AuthFrame)
 _envelope = msgspec.json.Decoder(_Envelope)
-_anything = msgspec.json.Decoder()
 # Times finer than a microsecond, as Go and .NET write them, would be rounded; a sample's time is cut.
 _TOO_FINE: Final = re.compile(r'(T\d\d:\d\d:\d\d\.\d{6})\d+((?:[Zz]|[+-]\d\d:\d\d)")', re.ASCII)
 
@@ -180,7 +225,7 @@ def decode(frame: str | bytes) -> WorkerMessage:
     """
     if isinstance(frame, bytes):
         raise InvalidMessage("Frames are JSON text; this one is binary")
-    _refuse_nul(frame)
+    refuse_nul(frame)
     try:
         message: WorkerMessage = _worker_message.decode(_TOO_FINE.sub(r"\1\2", frame))
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
@@ -226,32 +271,7 @@ def _check_devices(message: WorkerMessage) -> None:
             devices, field = message.data.gpus, "gpus"
         case NodeRegister():
             devices, field = message.data.gpu_devices, "gpuDevices"
+        case _:
+            return
     if devices and len({device.device_id for device in devices}) < len(devices):
         raise InvalidMessage(f"A deviceId stands twice in `data.{field}`; each GPU may stand there once")
-
-
-def _refuse_nul(frame: str) -> None:
-    """Refuse what PostgreSQL cannot keep. An escaped backslash before `u0000` looks the same and is fine."""
-    if "\\u0000" not in frame:
-        return
-    try:
-        path = _path_of_nul(_anything.decode(frame), "")
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return  # what is no JSON is refused as such
-    if path is not None:
-        raise InvalidMessage(f"There is a NUL character in `{path or 'a name'}`; leave it out")
-
-
-def _path_of_nul(value: Any, path: str) -> str | None:
-    """Where in a decoded JSON value the first NUL stands; empty for the name of a field."""
-    if isinstance(value, str):
-        return path if "\0" in value else None
-    inner: list[tuple[str, Any]] = []
-    if isinstance(value, dict):
-        if any("\0" in name for name in value):
-            return ""
-        inner = [(f"{path}.{name}" if path else name, part) for name, part in value.items()]
-    elif isinstance(value, list):
-        inner = [(f"{path}[{place}]", part) for place, part in enumerate(value)]
-    found = (_path_of_nul(part, where) for where, part in inner)
-    return next((each for each in found if each is not None), None)

@@ -37,13 +37,14 @@ class ConnectionAck(_Reply):
 
 
 class ControllerInfo(msgspec.Struct, rename="camel", frozen=True):
-    """What a worker must know to behave: intervals and ages in milliseconds."""
+    """What a worker must know to behave: intervals and ages in milliseconds, and what it may use beyond the document."""
 
     controller_id: str
     heartbeat_interval: int
     metrics_interval: int
     timezone: str
     max_sample_age_ms: int
+    extensions: tuple[str, ...]
 
 
 class RegisterAckData(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -76,6 +77,19 @@ class TelemetryAck(_Reply):
     """Sent only after the commit that made the sample durable, or with the reason why it never will be."""
 
     data: TelemetryAckData
+
+
+class TokenRenewedData(msgspec.Struct, rename="camel"):
+    """A token in the place of the one that the worker came with."""
+
+    token: str
+    expires_at: str
+
+
+class TokenRenewed(_Reply):
+    """The answer to TOKEN_RENEW."""
+
+    data: TokenRenewedData
 
 
 class ErrorFrame(msgspec.Struct, rename="camel"):
@@ -153,6 +167,14 @@ def telemetry_rejected(message_id: str, error: AiwmError, now: datetime) -> byte
 def _acknowledge(data: TelemetryAckData, now: datetime) -> bytes:
     return _encoder.encode(
         TelemetryAck(type="TELEMETRY_ACK", message_id=str(uuid4()), timestamp=timestamp(now), data=data)
+    )
+
+
+def token_renewed(token: str, expires_at: datetime, now: datetime) -> bytes:
+    """TOKEN_RENEWED: from now on the connection lives as long as this token."""
+    data = TokenRenewedData(token, timestamp(expires_at))
+    return _encoder.encode(
+        TokenRenewed(type="TOKEN_RENEWED", message_id=str(uuid4()), timestamp=timestamp(now), data=data)
     )
 
 

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 from app.clock import to_milliseconds
 from app.errors import InvalidMessage
 from app.model import GpuDevice, GpuReading, Hardware, Sample, SampleKind
+from app.protocol.disbelief import disbelief
+from app.protocol.gpu_details import details_of
 from app.protocol.messages import Capacity, Cpu, Heartbeat, Metrics, Network, RegisterData
 from app.quantities import (
     CELSIUS,
@@ -43,7 +45,7 @@ def hardware_of(data: RegisterData) -> tuple[Hardware, tuple[str, ...]]:
     def shown(value: float | None, name: str, quantity: Quantity, where: str = "data") -> float | None:
         if value is None or quantity.low <= value <= quantity.high:
             return value
-        warnings.append(_disbelief(name, value, quantity, where))
+        warnings.append(disbelief(name, value, quantity, where))
         return None
 
     cores, uptime = shown(data.cpu_cores, "cpuCores", COUNT), shown(data.uptime_seconds, "uptimeSeconds", SECONDS)
@@ -78,7 +80,7 @@ def _heartbeat(message: Heartbeat, warnings: list[str]) -> Sample:
     data = message.data
     return Sample(
         kind=SampleKind.HEARTBEAT,
-        time=_time(data.timestamp or message.timestamp),
+        time=sample_time(data.timestamp or message.timestamp),
         values=_steps(
             (data.status, data.cpu_usage, data.ram_usage, data.active_deployments, data.uptime_seconds),
             _HEARTBEAT,
@@ -108,7 +110,7 @@ def _metrics(message: Metrics, warnings: list[str]) -> Sample:
     )
     return Sample(
         kind=SampleKind.METRICS,
-        time=_time(data.timestamp),
+        time=sample_time(data.timestamp),
         values=_steps(values, _NODE_METRICS, "data", warnings),
         gpus=tuple(
             GpuReading(
@@ -130,6 +132,7 @@ def _metrics(message: Metrics, warnings: list[str]) -> Sample:
             )
             for gpu in data.gpus or ()
         ),
+        details=details_of(data.gpus, warnings) if data.gpus else (),
     )
 
 
@@ -172,19 +175,12 @@ def _steps(values: tuple[Any, ...], bounds: tuple[_Bounds, ...], where: str, war
 def _left_out(value: float, field: Field, where: str, warnings: list[str]) -> int | None:
     """None, with a warning."""
     if field.quantity is not None:
-        warnings.append(_disbelief(field.name, value, field.quantity, where))
+        warnings.append(disbelief(field.name, value, field.quantity, where))
     return None
 
 
-def _disbelief(name: str, value: float, quantity: Quantity, where: str) -> str:
-    given = f"{value:.6g}" if abs(value) < 1e300 else "a number that large"  # an integer may have hundreds of digits
-    return (
-        f"{name} of {where} can't be {given} {quantity.unit}".rstrip()
-        + f": it is stored as missing (true values lie from {quantity.low:g} to {quantity.high:g})"
-    )
-
-
-def _time(moment: datetime) -> datetime:
+def sample_time(moment: datetime) -> datetime:
+    """A sample's time as it is kept. Raises InvalidMessage for one that no calendar has."""
     try:
         return to_milliseconds(moment)
     except OverflowError:

@@ -25,9 +25,10 @@ from app.errors import (
     SampleTooOld,
     UnknownType,
 )
-from app.model import Hardware, Sample, SampleKind
+from app.model import GpuEvent, Hardware, Sample, SampleKind
 from app.protocol import messages, replies, skew
-from app.protocol.messages import NodeRegister
+from app.protocol.gpu_events import event_of
+from app.protocol.messages import NodeRegister, TokenRenew
 from app.protocol.replies import ControllerInfo
 from app.protocol.samples import hardware_of, sample_of
 from app.protocol.skew import Skew
@@ -87,7 +88,22 @@ class Telemetry(msgspec.Struct, frozen=True, gc=False):
     rejected: str | None = None
 
 
-Event = Authenticate | Register | Telemetry
+class Report(msgspec.Struct, frozen=True):
+    """Write this GPU event down, once however often it comes, and tell the worker, if it asked or if it failed."""
+
+    event: GpuEvent
+    message_id: str
+    wants_ack: bool
+    warnings: tuple[str, ...]
+
+
+class Renew(msgspec.Struct, frozen=True):
+    """Answer with a new token in the place of the one that was admitted, or with the reason why not."""
+
+    message_id: str
+
+
+Event = Authenticate | Register | Telemetry | Report | Renew
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -179,6 +195,12 @@ class Session:
         if isinstance(message, NodeRegister):
             hardware, warnings = hardware_of(message.data)
             return Step(event=Register(hardware, warnings + skew.warning(skew_ms)))
+        if isinstance(message, TokenRenew):
+            return Step(event=Renew(message.message_id))
+        if not self.is_registered:
+            return Step(reply=replies.error_frame(message.message_id, RegistrationFailed(), now))
+        if isinstance(message, messages.GpuEvent):
+            return self._gpu_event(message, now, skew.warning(skew_ms))
         return self._telemetry(message, now, skew_ms)
 
     def _malformed_frame(self, message_id: str | None, error: AiwmError) -> Step:
@@ -189,11 +211,17 @@ class Session:
         reason = f"{MALFORMED_LIMIT} frames in a row were not understood"
         return Step(reply=reply, close=Close(CloseCode.POLICY_VIOLATION, reason))
 
+    def _gpu_event(self, message: messages.GpuEvent, now: datetime, warnings: tuple[str, ...]) -> Step:
+        event = event_of(message)
+        rejection = self._rejection(event.time, now)
+        if rejection is None:
+            return Step(event=Report(event, message.message_id, bool(message.ack), warnings))
+        answer = replies.telemetry_rejected if message.ack else replies.error_frame
+        return Step(reply=answer(message.message_id, rejection, now))
+
     def _telemetry(self, message: messages.Heartbeat | messages.Metrics, now: datetime, skew_ms: int | None) -> Step:
-        if not self.is_registered:
-            return Step(reply=replies.error_frame(message.message_id, RegistrationFailed(), now))
         sample, warnings = sample_of(message)
-        rejection = self._rejection(sample, now)
+        rejection = self._rejection(sample.time, now)
         if rejection is None:
             warnings += skew.warning(skew_ms)
             event = Telemetry(sample.kind, sample, message.message_id, bool(message.ack), warnings, skew_ms)
@@ -212,17 +240,17 @@ class Session:
             ),
         )
 
-    def _rejection(self, sample: Sample, now: datetime) -> AiwmError | None:
-        ahead = sample.time - now
+    def _rejection(self, time: datetime, now: datetime) -> AiwmError | None:
+        ahead = time - now
         if ahead > MAX_AHEAD:
             return SampleInFuture(
-                f"The sample's time {timestamp(sample.time)} is {ahead.total_seconds():.0f} s ahead of the server; "
+                f"The sample's time {timestamp(time)} is {ahead.total_seconds():.0f} s ahead of the server; "
                 f"{MAX_AHEAD.total_seconds():.0f} s are allowed: set the clock"
             )
         limit = self._controller.max_age
         if -ahead > limit:
             return SampleTooOld(
-                f"The sample's time {timestamp(sample.time)} is older than the {limit.total_seconds():.0f} s "
+                f"The sample's time {timestamp(time)} is older than the {limit.total_seconds():.0f} s "
                 "for which samples are taken"
             )
         return None

@@ -51,7 +51,8 @@ STATUS_DESCRIPTION: Final = (
     "not counted, and where a node was neither online nor offline it is left out."
 )
 EVENTS_DESCRIPTION: Final = (
-    "Newest first, by the server's clock. `actor` is the user who did it; what workers and the service do has none. "
+    "Newest first, by the server's clock; what a worker told of a GPU (`gpu_xid`, `gpu_ecc_uncorrected`, `gpu_returned`, "
+    "`gpu_vanished`) by the worker's own. `actor` is the user who did it; what workers and the service do has none. "
     "`nextCursor` leads to the next page and brings the range along."
 )
 

@@ -1,4 +1,4 @@
-"""A node's history: /nodes/:id/metrics, /nodes/:id/gpus/metrics, /nodes/:id/heartbeats."""
+"""A node's history: /nodes/:id/metrics, /nodes/:id/gpus/metrics, /nodes/:id/gpus/details, /nodes/:id/heartbeats."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
@@ -16,14 +16,19 @@ from app.clock import timestamp
 from app.domain.exports import Export
 from app.domain.fills import Fill
 from app.domain.history import History
-from app.domain.questions import GPU_HISTORY, HEARTBEAT_HISTORY, NODE_HISTORY, Subject
+from app.domain.questions import GPU_DETAIL_HISTORY, GPU_HISTORY, HEARTBEAT_HISTORY, NODE_HISTORY, Subject
 from app.domain.ranges import Interval
 from app.domain.series import Series, SeriesFound
 from app.model import Caller
 from app.rest import history_openapi as described
 from app.rest.departures import unless_gone
 from app.rest.format import Format
-from app.rest.history_openapi import GpuHistoryOperation, HeartbeatHistoryOperation, NodeHistoryOperation
+from app.rest.history_openapi import (
+    GpuDetailHistoryOperation,
+    GpuHistoryOperation,
+    HeartbeatHistoryOperation,
+    NodeHistoryOperation,
+)
 from app.rest.node_id import PathId, checked
 from app.rest.openapi import answer, error_responses
 from app.rest.schemas import Timestamp
@@ -128,6 +133,24 @@ class HistoryController(Controller):
     ) -> Response[Any]:
         """GET /nodes/:id/gpus/metrics."""
         return await _answered(history, GPU_HISTORY, caller, node_id, request)
+
+    @get(
+        "/gpus/details",
+        operation_id="getGpuDetails",
+        summary="What workers tell of GPUs beside their metrics, over time",
+        description=described.DETAILS_DESCRIPTION,
+        operation_class=GpuDetailHistoryOperation,
+        responses={200: answer(HistoryAnswer, "The details of each device", described.GPU_DETAILS), **_ERRORS},
+    )
+    async def gpu_details(
+        self,
+        request: Request[Caller, None, Any],
+        history: NamedDependency[History],
+        caller: NamedDependency[Caller],
+        node_id: PathId,
+    ) -> Response[Any]:
+        """GET /nodes/:id/gpus/details."""
+        return await _answered(history, GPU_DETAIL_HISTORY, caller, node_id, request)
 
     @get(
         "/heartbeats",

@@ -7,8 +7,9 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType
 
 from app.domain.fills import Fill
 from app.domain.plans import MAX_POINTS, MAX_POINTS_A_SERIES
-from app.domain.questions import GPU_HISTORY, HEARTBEAT_HISTORY, NODE_HISTORY, Subject
+from app.domain.questions import GPU_DETAIL_HISTORY, GPU_HISTORY, HEARTBEAT_HISTORY, NODE_HISTORY, Subject
 from app.domain.ranges import AUTO_POINTS, MOMENT_FORMS, Interval
+from app.quantities import THROTTLE_REASONS
 from app.rest.format import MEDIA_TYPES, PARAMETER, Format
 from app.storage.measures import Aggregate
 
@@ -36,6 +37,23 @@ GPU_METRICS: Final = NODE_METRICS | {
         }
     ],
 }
+GPU_DETAILS: Final = NODE_METRICS | {
+    "source": "gpu_details",
+    "series": [
+        {
+            "deviceId": "GPU-0",
+            "field": "energy",
+            "agg": "rate",
+            "points": [["2025-11-21T10:00:00.000Z", 251.3], ["2025-11-21T10:01:00.000Z", 249.8]],
+        },
+        {
+            "deviceId": "GPU-0",
+            "field": "throttleReasons",
+            "agg": "last",
+            "points": [["2025-11-21T10:00:00.000Z", "power_cap,sw_thermal"], ["2025-11-21T10:01:00.000Z", ""]],
+        },
+    ],
+}
 HEARTBEATS: Final = NODE_METRICS | {
     "source": "heartbeats",
     "series": [
@@ -54,6 +72,12 @@ DESCRIPTION: Final = (
     "As csv, parquet or arrow the answer is a table in the columns of the SQL views (docs/sql.md): a row for each "
     "bucket and device, or of interval=raw for each sample, in the order of time, without limits of number or time. "
     "Units: % and °C to 0.1, W to 0.1, GB (2^30 bytes) to 0.001, bytes to 1; averages have up to four decimals."
+)
+DETAILS_DESCRIPTION: Final = (
+    "For nodes whose workers use the extension `gpuDetails`; always from samples, kept as long as metrics are. "
+    f"`throttleReasons` is text: of {', '.join(THROTTLE_REASONS)} those that hold, with commas between them, empty where "
+    "none does. The rate of `energy`, in J, is the power in W, averaged over the time between samples. Units: MHz to 1, "
+    "% to 0.1, bytes/s to 1, J to 1. Otherwise as the metrics of GPUs. " + DESCRIPTION
 )
 
 INTERVAL: Final = (
@@ -117,6 +141,13 @@ class GpuHistoryOperation(_HistoryOperation):
     """GET /nodes/{id}/gpus/metrics."""
 
     subject = GPU_HISTORY
+
+
+@dataclass
+class GpuDetailHistoryOperation(_HistoryOperation):
+    """GET /nodes/{id}/gpus/details."""
+
+    subject = GPU_DETAIL_HISTORY
 
 
 @dataclass

@@ -36,7 +36,7 @@ async def count(connection: Connection, batch: Iterable[Arrival], *, duplicates:
             received_at = arrival.received_at
             delay = max((received_at - arrival.sample.time) // _MILLISECOND, 0)
             frames += 1
-            rows += 1 + len(arrival.gpus)
+            rows += arrival.rows
             late += delay > _LATE_MS
             delay_ms += delay
             longest = max(longest, delay)

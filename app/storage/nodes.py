@@ -122,6 +122,16 @@ async def change(
     await connection.execute(statement.values(columns | {"updated_by": by, "updated_at": now}))
 
 
+async def renew_token(
+    connection: AsyncConnection, key: int, generation: int, now: datetime, expires_at: datetime
+) -> bool:
+    """Note a new token in the place of one of this generation; False where that one was revoked meanwhile."""
+    may = (_nodes.c.token_generation == generation, _nodes.c.disabled.is_(False), _nodes.c.deleted_at.is_(None))
+    values = {"token_generated_at": now, "token_expires_at": expires_at, "updated_at": now}
+    statement = update(_nodes).where(_nodes.c.node_key == key, *may).values(values)
+    return (await connection.execute(statement.returning(_nodes.c.node_key))).one_or_none() is not None
+
+
 async def set_status(
     connection: AsyncConnection, key: int, status: NodeStatus, reason: str | None, by: str, now: datetime
 ) -> None:

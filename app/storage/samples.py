@@ -4,7 +4,7 @@ With its samples a batch brings each node's present state up to date, so that wh
 is also what every read shows.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -41,6 +41,7 @@ class _Target:
         )
 
 
+_DETAILS: Final = _Target(tables.gpu_details)
 _TARGETS: Final = {
     SampleKind.HEARTBEAT: (_Target(tables.heartbeats), _Target(tables.gpu_heartbeats)),
     SampleKind.METRICS: (_Target(tables.node_metrics), _Target(tables.gpu_metrics)),
@@ -53,12 +54,10 @@ async def copy(database: Database, engine: StorageEngine, batch: Sequence[Arriva
     Raises asyncpg.UniqueViolationError where a sample of it was; nothing of the batch is stored then.
     """
     async with database.driver_transaction() as connection:
-        for kind, targets in _TARGETS.items():
-            for target, rows in zip(targets, _rows(batch, kind, binary_copy.moment), strict=True):
-                if rows:
-                    await connection.copy_to_table(
-                        target.name, source=target.encoder.encode(rows), columns=target.columns, format="binary"
-                    )
+        for target, rows in _rows(batch, binary_copy.moment):
+            await connection.copy_to_table(
+                target.name, source=target.encoder.encode(rows), columns=target.columns, format="binary"
+            )
         await engine.note(connection, _metrics(batch))
         await intake.count(connection, batch)
         await _update_states(connection, batch)
@@ -69,12 +68,11 @@ async def insert(database: Database, engine: StorageEngine, batch: Sequence[Arri
 
     A sample of which some rows are new is stored.
     """
-    fresh: dict[str, Counter[Row]] = {}
+    fresh: dict[str, Counter[Row]] = defaultdict(Counter)
     async with database.driver_transaction() as connection:
-        for kind, targets in _TARGETS.items():
-            for target, rows in zip(targets, _rows(batch, kind, lambda time: time), strict=True):
-                stored = await connection.fetch(target.insert, *_columns(rows, len(target.columns)))
-                fresh[target.name] = Counter(tuple(record) for record in stored)
+        for target, rows in _rows(batch, lambda time: time):
+            stored = await connection.fetch(target.insert, *zip(*rows, strict=True))
+            fresh[target.name] = Counter(tuple(record) for record in stored)
         outcomes = [_outcome(arrival, fresh) for arrival in batch]
         await engine.note(connection, _metrics(batch))
         await intake.count(connection, batch, duplicates=outcomes.count(Outcome.DUPLICATE))
@@ -89,7 +87,19 @@ def _metrics(batch: Iterable[Arrival]) -> Iterator[tuple[int, datetime]]:
             yield arrival.node_key, arrival.sample.time
 
 
-def _rows(batch: Iterable[Arrival], kind: SampleKind, moment: Callable[[datetime], Any]) -> tuple[list[Row], list[Row]]:
+def _rows(batch: Sequence[Arrival], moment: Callable[[datetime], Any]) -> Iterator[tuple[_Target, list[Row]]]:
+    """The rows of each table that gets any."""
+    for kind, targets in _TARGETS.items():
+        for target, rows in zip(targets, _rows_of(batch, kind, moment), strict=True):
+            if rows:
+                yield target, rows
+    if details := _detail_rows(batch, moment):
+        yield _DETAILS, details
+
+
+def _rows_of(
+    batch: Iterable[Arrival], kind: SampleKind, moment: Callable[[datetime], Any]
+) -> tuple[list[Row], list[Row]]:
     """The rows of one kind of sample: for its node table and for its GPU table."""
     node_rows: list[Row] = []
     gpu_rows: list[Row] = []
@@ -103,17 +113,25 @@ def _rows(batch: Iterable[Arrival], kind: SampleKind, moment: Callable[[datetime
     return node_rows, gpu_rows
 
 
-def _columns(rows: list[Row], width: int) -> list[tuple[Any, ...]]:
-    return list(zip(*rows, strict=True)) if rows else [()] * width
+def _detail_rows(batch: Iterable[Arrival], moment: Callable[[datetime], Any]) -> list[Row]:
+    """Of few workers: what tells no details costs no more than this look at it."""
+    return [
+        (arrival.node_key, arrival.gpus[detail.gpu], moment(arrival.sample.time), *detail.values)
+        for arrival in batch
+        if arrival.sample is not None and arrival.sample.details
+        for detail in arrival.sample.details
+    ]
 
 
 def _outcome(arrival: Arrival, fresh: dict[str, Counter[Row]]) -> Outcome:
     """Each stored row speaks for the first arrival of the batch that carried it."""
     if arrival.sample is None:
         return Outcome.STORED
-    node, gpu = _TARGETS[arrival.sample.kind]
-    claims = [_take(fresh[node.name], (arrival.node_key, arrival.sample.time))]
-    claims += [_take(fresh[gpu.name], (arrival.node_key, number, arrival.sample.time)) for number in arrival.gpus]
+    (node, gpu), time = _TARGETS[arrival.sample.kind], arrival.sample.time
+    claims = [_take(fresh[node.name], (arrival.node_key, time))]
+    claims += [_take(fresh[gpu.name], (arrival.node_key, number, time)) for number in arrival.gpus]
+    for detail in arrival.sample.details:
+        claims.append(_take(fresh[_DETAILS.name], (arrival.node_key, arrival.gpus[detail.gpu], time)))
     return Outcome.STORED if any(claims) else Outcome.DUPLICATE
 
 

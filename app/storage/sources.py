@@ -6,7 +6,14 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Table
 
-from app.quantities import GPU_HEARTBEAT_FIELDS, GPU_METRIC_FIELDS, HEARTBEAT_FIELDS, NODE_METRIC_FIELDS, Field
+from app.quantities import (
+    GPU_DETAIL_FIELDS,
+    GPU_HEARTBEAT_FIELDS,
+    GPU_METRIC_FIELDS,
+    HEARTBEAT_FIELDS,
+    NODE_METRIC_FIELDS,
+    Field,
+)
 from app.storage import tables
 
 
@@ -72,6 +79,7 @@ def _rollups(made: dict[str, Table]) -> tuple[Rollup, ...]:
 
 NODE_METRICS: Final = Source(tables.node_metrics, NODE_METRIC_FIELDS, _rollups(tables.node_rollups))
 GPU_METRICS: Final = Source(tables.gpu_metrics, GPU_METRIC_FIELDS, _rollups(tables.gpu_rollups))
+GPU_DETAILS: Final = Source(tables.gpu_details, GPU_DETAIL_FIELDS)
 HEARTBEATS: Final = Source(tables.heartbeats, HEARTBEAT_FIELDS)
 GPU_HEARTBEATS: Final = Source(tables.gpu_heartbeats, GPU_HEARTBEAT_FIELDS)
 

@@ -16,7 +16,10 @@ from app.storage.holdings import Holdings, Job, Part
 
 FIRST_WITH_ROLLUPS: Final = "0004"
 
-RAW: Final = (tables.heartbeats, tables.gpu_heartbeats, tables.node_metrics, tables.gpu_metrics)
+RAW: Final = (
+    *(tables.heartbeats, tables.gpu_heartbeats),
+    *(tables.node_metrics, tables.gpu_metrics, tables.gpu_details),
+)
 ROLLUPS: Final = (
     *(rollups[width] for width in ("5m", "1h") for rollups in (tables.node_rollups, tables.gpu_rollups)),
     tables.gpu_metrics_by_node,

@@ -25,6 +25,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    Uuid,
     false,
     func,
     text,
@@ -33,12 +34,18 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from app.quantities import (
     BYTES,
+    BYTES_PER_SECOND,
     CELSIUS,
     COUNT,
+    ERRORS,
+    FAN,
     GIGABYTE,
+    GPU_DETAIL_FIELDS,
     GPU_HEARTBEAT_FIELDS,
     GPU_METRIC_FIELDS,
     HEARTBEAT_FIELDS,
+    JOULE,
+    MEGAHERTZ,
     NODE_METRIC_FIELDS,
     PERCENT,
     SECONDS,
@@ -69,6 +76,11 @@ _TYPES: Final[dict[Quantity | None, type[Any]]] = {
     COUNT: Integer,
     GIGABYTE: BigInteger,
     BYTES: BigInteger,
+    MEGAHERTZ: SmallInteger,
+    FAN: SmallInteger,
+    BYTES_PER_SECOND: BigInteger,
+    JOULE: BigInteger,
+    ERRORS: BigInteger,
     SECONDS: BigInteger,
 }
 
@@ -238,13 +250,17 @@ node_events = Table(
     # The subject of a portal token; NULL for what workers and the service itself do.
     Column("actor", Text),
     Column("detail", JSONB(none_as_null=True)),
+    # Of what a worker told: the same for the same event, so that sending it again stores it once.
+    Column("told", Uuid),
     PrimaryKeyConstraint("node_key", "time", "event_id"),
+    Index("node_events_told_idx", "node_key", "told", unique=True, postgresql_where=text("told IS NOT NULL")),
 )
 
 heartbeats = _sample_table("heartbeats", HEARTBEAT_FIELDS)
 gpu_heartbeats = _sample_table("gpu_heartbeats", GPU_HEARTBEAT_FIELDS, per_gpu=True)
 node_metrics = _sample_table("node_metrics", NODE_METRIC_FIELDS, by_time=True)
 gpu_metrics = _sample_table("gpu_metrics", GPU_METRIC_FIELDS, per_gpu=True, by_time=True)
+gpu_details = _sample_table("gpu_details", GPU_DETAIL_FIELDS, per_gpu=True)
 
 ingest_minutes = Table(
     "ingest_minutes",

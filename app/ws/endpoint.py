@@ -13,9 +13,11 @@ from litestar import WebSocket
 from app import logs
 from app.clock import Clock
 from app.domain.auth import NodeClaims
+from app.domain.gpu_events import GpuEvents
 from app.domain.ingest import Ingest, Receipt
 from app.domain.registry import Member, Registry
-from app.errors import AiwmError
+from app.domain.renewal import Renewal
+from app.errors import AiwmError, TokenRenewalRefused
 from app.meters import CLOSED, FRAME_BYTES, FRAMES, REFUSED, REJECTED, WARNINGS, Meters
 from app.model import SampleKind
 from app.protocol import replies
@@ -25,6 +27,8 @@ from app.protocol.session import (
     Close,
     Controller,
     Register,
+    Renew,
+    Report,
     Session,
     Step,
     Telemetry,
@@ -35,6 +39,8 @@ from app.ws.doors import Doors
 
 _FRAMES: Final = {kind: FRAMES.key(type=kind) for kind in SampleKind}
 _REGISTRATIONS: Final = FRAMES.key(type="registration")
+_GPU_EVENTS: Final = FRAMES.key(type="gpu_event")
+_RENEWALS: Final = FRAMES.key(type="token_renewal")
 _BYTES: Final = FRAME_BYTES.key()
 _WARNINGS: Final = WARNINGS.key()
 _numbers = count(1)
@@ -54,6 +60,8 @@ class Gateway(msgspec.Struct, frozen=True):
     clock: Clock
     registry: Registry
     ingest: Ingest
+    gpu_events: GpuEvents
+    renewal: Renewal
     verify: Callable[[str], NodeClaims]
     meters: Meters
     doors: Doors
@@ -154,6 +162,10 @@ class _Conversation:
                 await self._take_in(step.event, size)
             case Register():
                 await self._register(step.event)
+            case Report():
+                await self._report(step.event)
+            case Renew():
+                await self._renew(step.event)
             case Authenticate():
                 await self._admit(step.event.token)
         if step.close is not None:
@@ -192,7 +204,22 @@ class _Conversation:
         arrival = Arrival(member.node_key, member.epoch, received_at, event.kind, sample, gpus, event.skew_ms)
         await self._gateway.ingest.put(arrival, size, since, self._receipt(event))
 
-    def _receipt(self, event: Telemetry) -> Receipt:
+    async def _report(self, event: Report) -> None:
+        self._gateway.meters.counts[_GPU_EVENTS] += 1
+        outcome = await self._gateway.gpu_events.record(self._owner().node_key, event.event)
+        self._receipt(event)(outcome)
+
+    async def _renew(self, event: Renew) -> None:
+        self._gateway.meters.counts[_RENEWALS] += 1
+        try:
+            issued = await self._gateway.renewal.renew(self._owner())
+        except TokenRenewalRefused as error:
+            _log.debug("The token was not renewed: %s.", error.message)
+            self._connection.post(replies.error_frame(event.message_id, error, self._gateway.clock.now()))
+        else:
+            self._connection.post(replies.token_renewed(issued.token, issued.expires_at, self._gateway.clock.now()))
+
+    def _receipt(self, event: Telemetry | Report) -> Receipt:
         """What tells the worker of its frame's fate: everything to one who asked, errors to everyone."""
         clock, post = self._gateway.clock, self._connection.post
 

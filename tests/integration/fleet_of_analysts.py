@@ -69,6 +69,8 @@ async def seed(database: Database, engine: StorageEngine) -> None:
                 await connection.execute(insert(tables.gpus).values(device | seen))
                 beat = {"node_key": key, "gpu": gpu, "time": START, "utilization": 5, "temperature": 400}
                 await connection.execute(insert(tables.gpu_heartbeats).values(beat))
+                told = {"node_key": key, "gpu": gpu, "time": START, "energy": 1_000, "throttle_reasons": "power_cap"}
+                await connection.execute(insert(tables.gpu_details).values(told))
             beat = {"node_key": key, "time": START, "status": "ok", "cpu_usage": 100, "uptime_seconds": 60}
             await connection.execute(insert(tables.heartbeats).values(beat))
         await connection.execute(

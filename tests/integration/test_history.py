@@ -234,20 +234,28 @@ async def test_gpu_metrics_are_what_was_measured(
     node: Node, samples: dict[int, Samples], interval: str, bounds: list[datetime]
 ) -> None:
     """By device: what a device measured as one model and as another is one series."""
+    await check_devices(node, GPU_HISTORY, samples, interval, bounds)
+
+
+async def check_devices(
+    node: Node, subject: Subject, samples: dict[int, Samples], interval: str, bounds: list[datetime]
+) -> None:
+    """Put samples of GPUs in, and hold the answer for each device against what is computed."""
+    ((table, fields, _),) = subject.sources
     fresh = await make_node(node.database, node.engine)
     of_device: dict[str, dict[datetime, Values]] = {"GPU-a": {}, "GPU-b": {}}
     for gpu in GPUS:
         last = max(of_device[GPUS[gpu][0]], default=FIRST - timedelta(days=1))  # a device has one model at a time
         new = {time: values for time, values in samples[gpu].items() if time > last}
         of_device[GPUS[gpu][0]] |= new
-        await fresh.insert(tables.gpu_metrics, new, gpu)
+        await fresh.insert(table, new, gpu)
     start, end = bounds
     asked = {"start": start.isoformat(), "end": end.isoformat(), "interval": interval, "agg": EVERY}
-    found = points_of(await answer(fresh, GPU_HISTORY, **asked))
+    found = points_of(await answer(fresh, subject, **asked))
     for device, measured in of_device.items():
-        expected = computed(GPU_METRIC_FIELDS, list(measured.items()), interval, start, end)
+        expected = computed(fields, list(measured.items()), interval, start, end)
         assert_same(found, device, expected)
-        only = points_of(await answer(fresh, GPU_HISTORY, **asked, deviceId=device))
+        only = points_of(await answer(fresh, subject, **asked, deviceId=device))
         assert_same(only, device, expected)
         assert len(only) == len(expected)
     assert {device for device, _, _ in found} == {

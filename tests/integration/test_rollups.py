@@ -390,20 +390,20 @@ async def test_policies_are_those_of_the_settings(store: Store) -> None:
         return  # has no policies
     await store.maintain()
     before = [await store.jobs(kind) for kind in (REFRESH, "policy_compression", RETENTION)]
-    assert [len(jobs) for jobs in before] == [11, 11, 9]
+    assert [len(jobs) for jobs in before] == [11, 12, 10]
     assert not any(scheduled for _, scheduled in before[2])  # until every aggregate has been refreshed
     await store.maintain()
     assert [await store.jobs(kind) for kind in (REFRESH, "policy_compression", RETENTION)] == before
     store.retention = Retention(raw=None, heartbeats=None)
     await store.maintain()
     after = [await store.jobs(kind) for kind in (REFRESH, "policy_compression", RETENTION)]
-    assert [len(jobs) for jobs in after] == [11, 11, 5]
+    assert [len(jobs) for jobs in after] == [11, 12, 5]
 
 
 def test_the_tables_of_retention_are_there() -> None:
     """Every table that history reads from has one."""
     assert Retention().by_table.keys() == {
-        *("heartbeats", "gpu_heartbeats", "node_metrics", "gpu_metrics"),
+        *("heartbeats", "gpu_heartbeats", "node_metrics", "gpu_metrics", "gpu_details"),
         str(tables.gpu_metrics_by_node.name),
         *(str(table.name) for table in (*tables.node_rollups.values(), *tables.gpu_rollups.values())),
     }

@@ -24,7 +24,7 @@ from tests.integration.test_ingest import make_node
 from tests.integration.test_rollups import DAY, NOW, Store, metrics
 
 TABLES = [
-    *("heartbeats", "gpu_heartbeats", "node_metrics", "gpu_metrics"),
+    *("heartbeats", "gpu_heartbeats", "node_metrics", "gpu_metrics", "gpu_details"),
     *("node_metrics_5m", "gpu_metrics_5m", "node_metrics_1h", "gpu_metrics_1h", "gpu_metrics_1h_by_node"),
     *("node_metrics_1d", "gpu_metrics_1d"),
 ]

@@ -8,10 +8,12 @@ import pytest
 
 from app.clock import timestamp
 from app.errors import NodeInactive, NodeNotFound, TokenExpired
+from app.model import EventKind, GpuEvent
+from app.protocol.messages import EXTENSIONS
 from app.protocol.replies import ControllerInfo
-from app.protocol.session import Authenticate, Close, Controller, Register, Session, Step, Telemetry
+from app.protocol.session import Authenticate, Close, Controller, Register, Renew, Report, Session, Step, Telemetry
 from tests.fakes import START, FakeClock
-from tests.frames import heartbeat, metrics, register
+from tests.frames import gpu_event, heartbeat, metrics, register, token_renew
 
 NODE = "673e7a1f5c9d8e001234abcd"
 CONTROLLER = Controller(
@@ -21,6 +23,7 @@ CONTROLLER = Controller(
         metrics_interval=60_000,
         timezone="UTC",
         max_sample_age_ms=28 * 86_400_000,
+        extensions=EXTENSIONS,
     ),
     server_version="1.0.0",
     max_age=timedelta(days=28),
@@ -115,7 +118,7 @@ def test_a_refusal_says_why(session: Session, error: Any, code: str, close: int)
 
 
 def test_a_registration_is_handed_on_and_acknowledged(session: Session) -> None:
-    """NODE_REGISTER becomes hardware; the acknowledgement has the document's fields and maxSampleAgeMs."""
+    """NODE_REGISTER becomes hardware; the acknowledgement has the document's fields, maxSampleAgeMs and extensions."""
     session.admit(NODE, is_registered=False)
     event = session.receive(json.dumps(register())).event
     assert isinstance(event, Register)
@@ -131,6 +134,7 @@ def test_a_registration_is_handed_on_and_acknowledged(session: Session) -> None:
             "metricsInterval": 60_000,
             "timezone": "UTC",
             "maxSampleAgeMs": 28 * 86_400_000,
+            "extensions": ["gpuDetails", "gpuEvents", "tokenRenewal"],
         },
         "pendingCommands": [],
     }
@@ -295,3 +299,34 @@ def test_disbelief_at_registration_comes_with_its_acknowledgement(session: Sessi
     assert (event.hardware.ram_total, event.hardware.cpu_cores, event.hardware.uptime_seconds) == (None, None, None)
     named = json.loads(session.registered(START, event.warnings))["data"]["warnings"]
     assert sorted(warning.split()[0] for warning in named) == ["cpuCores", "ramTotal", "uptimeSeconds"]
+
+
+def test_a_gpu_event_is_handed_on(admitted: Session) -> None:
+    """With its own time, a kind among those of events, and the device in its detail."""
+    step = admitted.receive(json.dumps(gpu_event(ack=True)))
+    detail = '{"deviceId":"GPU-0","message":"fell off the bus","xid":79}'
+    event = GpuEvent(START + timedelta(seconds=30), EventKind.GPU_XID, detail)
+    assert step == Step(event=Report(event, gpu_event()["messageId"], wants_ack=True, warnings=()))
+
+
+def test_a_gpu_event_is_held_to_what_samples_are(session: Session, admitted: Session) -> None:
+    """Before registration it is refused; too old or too far ahead it is rejected by name."""
+    moment = timestamp(START + timedelta(minutes=6))
+    asked = admitted.receive(json.dumps(gpu_event(moment, ack=True)))
+    data = reply(asked)["data"]
+    assert (data["status"], data["error"]["code"], data["ackFor"]) == (
+        "rejected",
+        "SAMPLE_IN_FUTURE",
+        gpu_event()["messageId"],
+    )
+    unasked = admitted.receive(json.dumps(gpu_event("2020-01-01T00:00:00Z")))
+    assert (reply(unasked)["type"], reply(unasked)["error"]["code"]) == ("ERROR", "SAMPLE_TOO_OLD")
+    assert (asked.event, unasked.event) == (None, None)
+    session.is_registered = False
+    assert reply(session.receive(json.dumps(gpu_event())))["error"]["code"] == "REGISTRATION_FAILED"
+
+
+def test_a_renewal_is_handed_on(session: Session) -> None:
+    """Also of a node that never registered: its token may expire as well."""
+    session.admit(NODE, is_registered=False)
+    assert session.receive(json.dumps(token_renew())) == Step(event=Renew(token_renew()["messageId"]))
