@@ -17,20 +17,22 @@ _SHOWN: Final = 64
 
 def details_of(gpus: tuple[GpuMetrics, ...], warnings: list[str]) -> tuple[GpuDetails, ...]:
     """The details of those GPUs that have any; adds a warning for each that is left out."""
-    return tuple(
-        GpuDetails(place, _values(gpu, warnings))
-        for place, gpu in enumerate(gpus)
-        # Spelt out, since most frames have none: this is what they pay.
-        if gpu.sm_clock is not None
-        or gpu.memory_clock is not None
-        or gpu.fan_speed is not None
-        or gpu.pcie_rx is not None
-        or gpu.pcie_tx is not None
-        or gpu.energy is not None
-        or gpu.ecc_corrected is not None
-        or gpu.ecc_uncorrected is not None
-        or gpu.throttle_reasons is not None
-    )
+    found: list[GpuDetails] = []
+    for place, gpu in enumerate(gpus):
+        # Spelt out, since most frames have none: this is all that they pay.
+        if (
+            gpu.sm_clock is not None
+            or gpu.memory_clock is not None
+            or gpu.fan_speed is not None
+            or gpu.pcie_rx is not None
+            or gpu.pcie_tx is not None
+            or gpu.energy is not None
+            or gpu.ecc_corrected is not None
+            or gpu.ecc_uncorrected is not None
+            or gpu.throttle_reasons is not None
+        ):
+            found.append(GpuDetails(place, _values(gpu, warnings)))
+    return tuple(found)
 
 
 def _values(gpu: GpuMetrics, warnings: list[str]) -> tuple[Any, ...]:
