@@ -134,6 +134,6 @@ async def test_a_downgrade_leaves_no_kind_that_the_program_of_before_does_not_kn
     async with database.transaction() as connection:
         for kind in (EventKind.GPU_VANISHED, EventKind.TOKEN_RENEWED):
             await record(connection, key, START, Happening(kind, None, {}))
-    await schema.downgrade(database, "0012")
+    await schema.downgrade(database, "0013")
     async with database.transaction() as connection:
         assert list(await connection.scalars(text("SELECT kind FROM node_events"))) == ["gpu_vanished"]

@@ -20,6 +20,8 @@ def test_an_empty_environment_gives_the_contract_s_defaults() -> None:
     assert (settings.url, settings.websocket_url) == ("http://localhost:3305", "ws://localhost:3305")
     assert (settings.retention.raw, settings.retention.heartbeats) == (timedelta(days=30), timedelta(days=14))
     assert settings.retention.max_sample_age == timedelta(days=28)
+    assert settings.token_renewal
+    assert not read({"AIWM_TOKEN_RENEWAL": "False"})[0].token_renewal
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,7 @@ def test_an_empty_environment_gives_the_contract_s_defaults() -> None:
         ("AIWM_RETENTION_RAW", "30 days"),
         ("AIWM_RETENTION_RAW", "0d"),
         ("AIWM_LOG_LEVEL", "loud"),
+        ("AIWM_TOKEN_RENEWAL", "no"),
         ("AIWM_HEARTBEAT_TIMEOUT_MS", "30000"),
         ("AIWM_TLS_CERT", "/cert.pem"),
         ("AIWM_WORKERS", "65"),

@@ -7,8 +7,8 @@ with a card, and while it is. Nodes that do not tell them have no rows here.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0013"
-down_revision = "0012"
+revision = "0014"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
@@ -71,7 +71,7 @@ VIEW = """
 CREATE VIEW history.gpu_details WITH (security_barrier) AS
 SELECT d.time, n.id AS node_id, n.name AS node_name, n.org_id, g.device_id, g.model AS gpu_model,
        d.sm_clock, d.memory_clock, d.fan_speed / 10::float8 AS fan_speed, d.pcie_rx, d.pcie_tx, d.energy,
-       d.ecc_corrected, d.ecc_uncorrected, d.throttle_reasons
+       d.ecc_corrected, d.ecc_uncorrected, d.throttle_reasons, d.node_key
 FROM gpu_details d JOIN gpus g USING (node_key, gpu) JOIN visible_nodes n USING (node_key);
 COMMENT ON VIEW history.gpu_details IS
     'What workers told of each GPU beside its metrics; raw, kept for weeks; without rows of workers that tell none';
@@ -93,6 +93,7 @@ COMMENTS = {
     "ecc_uncorrected": "Memory errors that ECC could not correct since the driver was loaded, a count; NULL if not measured",
     "throttle_reasons": "Why its clocks are held down, NVML's words with commas between them; empty if they are not, "
     "NULL if not measured",
+    "node_key": "A short key of this database's, the same in each view: filters on it find rows by their index",
 }
 GRANT = """
 DO $$
