@@ -10,7 +10,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from litestar import Litestar, Router, WebSocket, websocket
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 
+from app import VERSION
 from app.clock import Clock
 from app.domain.auth import Tokens
 from app.domain.events import Events
@@ -50,7 +50,6 @@ from app.storage.engines.choice import installed_engine
 from app.ws.doors import Doors, room
 from app.ws.endpoint import Gateway, converse
 
-VERSION: Final = version("aiwm-node-telemetry")
 CONTROLLER_ID: Final = "controller-main"
 
 _log = logging.getLogger(__name__)

@@ -18,6 +18,7 @@ from app.simulate.command import simulate_command
 from app.storage import analysts, schema, status
 from app.storage.database import Database
 from app.storage.engines.choice import installed_engine
+from app.worker import command
 
 ADMIN_TOKEN_SECONDS = 7 * 86_400
 
@@ -109,6 +110,16 @@ def analyst(settings: Settings, login: str, org_id: str | None, password_file: P
 
 
 cli.add_command(simulate_command)
+
+
+@cli.command(
+    "worker", add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def worker(arguments: tuple[str, ...]) -> None:
+    """The daemon that runs on a GPU machine: `aiwm worker run`."""
+    # Its own command line, since on GPU machines there is no click.
+    command.main(arguments, program="aiwm worker")
 
 
 def main() -> None:

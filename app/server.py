@@ -25,7 +25,7 @@ from app.asgi import service
 from app.clock import Clock
 from app.embedded import embedded_postgres, visited_postgres
 from app.errors import StartupError, StorageUnavailable
-from app.protocol.messages import MAX_FRAME_BYTES
+from app.protocol.wire import MAX_FRAME_BYTES
 from app.settings import Settings
 from app.storage import schema
 from app.storage.database import Database, masked

@@ -14,16 +14,8 @@ import msgspec
 
 from app.errors import AiwmError, InvalidMessage, UnknownType
 from app.protocol.nul import refuse_nul
+from app.protocol.wire import GPU_DETAILS, GPU_EVENTS, MAX_GPUS, TOKEN_RENEWAL
 
-MAX_FRAME_BYTES: Final = 256 * 1024
-MAX_GPUS: Final = 128
-
-GPU_DETAILS: Final = "gpuDetails"
-"""Metrics may tell more of each GPU: clocks, fan, PCIe, energy, ECC errors, throttling."""
-GPU_EVENTS: Final = "gpuEvents"
-"""GPU_EVENT is understood."""
-TOKEN_RENEWAL: Final = "tokenRenewal"  # noqa: S105 – a word, not a secret
-"""TOKEN_RENEW is understood, and allowed."""
 EXTENSIONS: Final = (GPU_DETAILS, GPU_EVENTS, TOKEN_RENEWAL)
 
 Text = Annotated[str, msgspec.Meta(max_length=256)]

@@ -69,7 +69,7 @@ def at(milliseconds: int) -> str:
     """A moment, in milliseconds since 1970, as it stands in a frame."""
     seconds, rest = divmod(milliseconds, 1000)
     # A fraction of float would lose the millisecond now and then; `datetime.UTC` came with Python 3.11.
-    moment = datetime.fromtimestamp(seconds, timezone.utc)  # noqa: UP017
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
 
 
@@ -110,7 +110,7 @@ def parse(text: str | bytes) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("the frame is nested too deeply") from None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-        raise ValueError("the frame is no JSON object with a type")
+        raise ValueError("the frame is no JSON object with a type")  # noqa: TRY004 - text that does not parse
     return message
 
 

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from app.errors import StartupError
-from app.protocol.messages import MAX_GPUS
+from app.protocol.wire import MAX_GPUS
 from app.simulate.report import Report
 from app.simulate.simulation import Interruption, Options, simulate
 

@@ -4,15 +4,13 @@ The parts that never change are bytes; a frame is put together around the encode
 a sample can be sent again in a fresh envelope without being encoded again.
 """
 
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
-from uuid import uuid4
 
 import msgspec
 
-from app.clock import timestamp
 from app.protocol.messages import Capacity, Cpu, GpuFacts, GpuMetrics, GpuStatus, Network, RegisterData
+from app.protocol.wire import at
 from app.simulate.machine import Machine
 
 _encode = msgspec.json.Encoder().encode
@@ -52,16 +50,6 @@ class _MetricsData(msgspec.Struct, rename="camel", gc=False):
     disk: Capacity
     network: Network
     gpus: list[GpuMetrics]
-
-
-def new_message_id() -> str:
-    """A messageId as in the document: a UUID of version 4."""
-    return str(uuid4())
-
-
-def at(milliseconds: int) -> str:
-    """A moment, in milliseconds since 1970, as it stands in a frame."""
-    return timestamp(datetime.fromtimestamp(milliseconds / 1000, UTC))
 
 
 def envelope(kind: Kind, message_id: str, milliseconds: int, data: bytes) -> bytes:

@@ -6,13 +6,13 @@ from typing import Final, NoReturn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
+from app.protocol.wire import REFUSED_FOR_GOOD
 from app.simulate import frames
 from app.simulate.frames import Controller, Kind, Reply
 from app.simulate.report import Tally
 
 _OPEN_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 30.0
-_FOR_GOOD: Final = frozenset({"INVALID_TOKEN", "TOKEN_EXPIRED", "NODE_INACTIVE", "NODE_NOT_FOUND", "INVALID_MESSAGE"})
 
 
 class Refused(Exception):
@@ -85,4 +85,4 @@ async def _expect(socket: ClientConnection, kind: str) -> Reply:
 
 def _raise(reply: Reply) -> NoReturn:
     code = reply.error.code if reply.error else "error without a code"
-    raise (Refused if code in _FOR_GOOD else TryLater)(code)
+    raise (Refused if code in REFUSED_FOR_GOOD else TryLater)(code)

@@ -15,6 +15,7 @@ from typing import Final
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from app.protocol.wire import new_message_id
 from app.simulate import frames
 from app.simulate.fleet import Credentials
 from app.simulate.frames import Controller, Kind
@@ -133,7 +134,7 @@ class Worker:
             await greeted(socket)
             now = _now_ms()
             data = frames.register_data(self._machine, self._uptime(now))
-            frame = frames.envelope(Kind.REGISTER, frames.new_message_id(), now, data)
+            frame = frames.envelope(Kind.REGISTER, new_message_id(), now, data)
             self.controller = await register(socket, frame, self._around.tally)
             self._around.tally.registered.add(self._credentials.node_id)
             self.settled_in.set()
@@ -182,7 +183,7 @@ class Worker:
                 self._last_heartbeat = now = max(_now_ms(), self._last_heartbeat + 1)
                 self._advance_to(self._walk_at(now / 1000))
                 data = frames.heartbeat_data(self._machine, self._uptime(now))
-                message_id = frames.new_message_id()
+                message_id = new_message_id()
                 frame = frames.envelope(Kind.HEARTBEAT, message_id, now, data)
                 self._outbox.keep(message_id, Kind.HEARTBEAT, frame)
                 await socket.send(frame, text=True)
@@ -199,7 +200,7 @@ class Worker:
                 moment = course.moment(self._number)
                 self._advance_to(moment)
                 data = frames.metrics_data(self._machine, int(moment * 1000))
-                message_id = frames.new_message_id()
+                message_id = new_message_id()
                 # Kept and counted before it is sent: should the connection break now, it is sent again.
                 self._outbox.keep(message_id, Kind.METRICS, data)
                 self._number += 1

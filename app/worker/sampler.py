@@ -1,8 +1,8 @@
-"""What the daemon asks of a machine: its facts, and how it is now."""
+"""What the daemon asks of a machine: its facts, and how it is now. `app.worker.machine` answers."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Protocol
+from typing import Any, Protocol
 
 
 class Sampler(Protocol):
@@ -12,19 +12,19 @@ class Sampler(Protocol):
     never returns the daemon goes on without it.
     """
 
-    def facts(self) -> Dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """`data` of NODE_REGISTER."""
         ...
 
-    def heartbeat(self) -> Dict[str, Any]:
+    def heartbeat(self) -> dict[str, Any]:
         """`data` of TELEMETRY_HEARTBEAT, without its timestamp."""
         ...
 
-    def metrics(self) -> Dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """`data` of TELEMETRY_METRICS without its timestamp, with the fields of gpuDetails (`wire.DETAIL_FIELDS`)."""
         ...
 
-    def events(self) -> List[Dict[str, Any]]:
+    def events(self) -> list[dict[str, Any]]:
         """What happened to GPUs since the last call: `kind`, `deviceId`, `detail`.
 
         Kinds: `xid`, `gpu_vanished`, `gpu_returned`, `ecc_uncorrected`.

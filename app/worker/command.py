@@ -1,0 +1,64 @@
+"""The daemon's command line: `aiwm worker …` and `python -m app.worker …`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from app.worker import config, daemon, journal
+from app.worker.machine import open_machine
+from app.worker.sampler import Sampler
+from app.worker.systemd import Systemd
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "aiwm-node-daemon") -> NoReturn:
+    """Run a command and end the process with its exit code."""
+    options = _parser(program).parse_args(arguments)
+    if options.command == "version":
+        sys.exit(0)
+    journal.configure()
+    try:
+        settings = config.read(os.environ, options.config)
+        sampler = open_machine(options.trace)
+    except (config.ConfigError, OSError, ValueError):
+        sys.exit(1)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(_until_signal(settings, sampler))
+    logging.shutdown()
+    # Python would wait for threads, and the look-up of a name or a driver may hang in one for minutes.
+    os._exit(0)
+
+
+async def _until_signal(settings: config.Config, sampler: Sampler) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await daemon.run(settings, sampler, stop, Systemd())
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=program, description="The daemon that runs on a GPU machine.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="Connect this machine to its controller until SIGTERM or Ctrl-C.")
+    run.add_argument(
+        "--config",
+        type=Path,
+        default=config.CONFIG_DIR,
+        metavar="DIR",
+        help=f"Folder of config.env and token (default: {config.CONFIG_DIR}); the environment comes first.",
+    )
+    run.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="Play a recorded CSV of nvidia-smi or dcgm columns in the place of GPUs.",
+    )
+    commands.add_parser("version", help="Print the version.")
+    return parser
