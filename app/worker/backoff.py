@@ -1,4 +1,4 @@
-"""How long to wait before the next try to connect."""
+"""How long the daemon waits: before the next try to connect, and for others to do what they should."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Backoff:
 
 
 @dataclass(frozen=True)
-class Waits:
-    """One backoff for each thing that keeps a daemon from its controller."""
+class Patience:
+    """One backoff for each thing that keeps a daemon from its controller, and when it gives up on others; seconds."""
 
     trouble: Backoff = field(default_factory=Backoff)
     """The network, a restart: soon, and jittered in full, since a whole fleet comes back at once."""
@@ -36,3 +36,9 @@ class Waits:
     """Two daemons of one identity must not throw each other out every second."""
     refused: Backoff = field(default_factory=lambda: Backoff(3600.0, 3600.0, least=0.5))
     """Somebody must do something first."""
+    look_for_token: float = 30.0
+    """Meanwhile, how often to see whether there is another token."""
+    silence: float = 600.0
+    """A connection on which nothing is read or answered for so long is stuck."""
+    measuring: float = 20.0
+    """A driver that has not answered for so long hangs."""

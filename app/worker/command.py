@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Callable, NoReturn
 
 from app.worker import config, daemon, journal
 from app.worker.machine import open_machine
@@ -18,15 +18,19 @@ from app.worker.sampler import Sampler
 from app.worker.systemd import Systemd
 
 
-def main(arguments: Sequence[str] | None = None, program: str = "aiwm-node-daemon") -> NoReturn:
-    """Run a command and end the process with its exit code."""
+def main(
+    arguments: Sequence[str] | None = None,
+    program: str = "aiwm-node-daemon",
+    open_sampler: Callable[[Path | None], Sampler] = open_machine,
+) -> NoReturn:
+    """Run a command and end the process with its exit code. `open_sampler` is given the trace's path, if any."""
     options = _parser(program).parse_args(arguments)
     if options.command == "version":
         sys.exit(0)
     journal.configure()
     try:
         settings = config.read(os.environ, options.config)
-        sampler = open_machine(options.trace)
+        sampler = open_sampler(options.trace)
     except (config.ConfigError, OSError, ValueError):
         sys.exit(1)
     loop = asyncio.new_event_loop()

@@ -32,8 +32,6 @@ from app.worker.tokens import Tokens
 
 WINDOW: Final = 32
 """Older samples that may wait for their acknowledgement at the same time."""
-SILENT_SECONDS: Final = 600.0
-"""A connection on which nothing is read or answered for so long is stuck."""
 _NEVER_TAKEN: Final = frozenset({"INVALID_MESSAGE", "UNKNOWN_TYPE"})
 _log = logging.getLogger(__name__)
 
@@ -47,7 +45,7 @@ class Surroundings:
     store: Store
     tokens: Tokens
     disk: Thread
-    silent_seconds: float = SILENT_SECONDS
+    silent_seconds: float
 
 
 async def converse(socket: ClientConnection, around: Surroundings, stands: Callable[[Controller], None]) -> None:

@@ -7,7 +7,7 @@ import logging
 import time
 from typing import Final
 
-from app.worker.backoff import Waits
+from app.worker.backoff import Patience
 from app.worker.config import Config
 from app.worker.conversation import Surroundings, converse
 from app.worker.handshake import Controller, Refused, Rival, Trouble, dial
@@ -21,23 +21,23 @@ from app.worker.threads import Thread
 from app.worker.tokens import NoToken, Tokens
 
 CLOSE_SECONDS: Final = 1.0
-_LOOK_FOR_TOKEN_SECONDS: Final = 30.0
 _PEACE_SECONDS: Final = 3600.0
 """A connection that stood so long had no rival."""
 _log = logging.getLogger(__name__)
 
 
 async def run(
-    config: Config, sampler: Sampler, stop: asyncio.Event, systemd: Systemd, waits: Waits | None = None
+    config: Config, sampler: Sampler, stop: asyncio.Event, systemd: Systemd, patience: Patience | None = None
 ) -> None:
     """Be this node's daemon until `stop` is set. What was recorded is on disk when it returns."""
+    patience = patience or Patience()
     disk = Thread("disk")
-    measuring = Measuring(sampler)
+    measuring = Measuring(sampler, patience.measuring)
     store = await Store.open(config.state_dir / "spool.sqlite", config.spool_bytes, disk)
     tokens = Tokens(config.token_file, config.state_dir / "token", config.token)
-    around = Surroundings(config.node_id, measuring, store, tokens, disk)
+    around = Surroundings(config.node_id, measuring, store, tokens, disk, patience.silence)
     recorder = Recorder(config.node_id, measuring, store)
-    connector = _Connector(config.url, around, recorder, systemd, waits or Waits())
+    connector = _Connector(config.url, around, recorder, systemd, patience)
     _log.info("The daemon of node %s starts; %d samples are spooled.", config.node_id, store.count)
     systemd.ready()
     try:
@@ -53,12 +53,14 @@ async def run(
 class _Connector:
     """Keeps one connection to the controller, as far as the controller lets it."""
 
-    def __init__(self, url: str, around: Surroundings, recorder: Recorder, systemd: Systemd, waits: Waits) -> None:
+    def __init__(
+        self, url: str, around: Surroundings, recorder: Recorder, systemd: Systemd, patience: Patience
+    ) -> None:
         self._url = url
         self._around = around
         self._recorder = recorder
         self._systemd = systemd
-        self._waits = waits
+        self._patience = patience
         self._token: str | None = None
 
     async def run(self) -> None:
@@ -69,7 +71,7 @@ class _Connector:
             except (Refused, NoToken) as refusal:  # noqa: PERF203 - a connection is no hot loop
                 await self._wait_for_somebody(refusal)
             except Rival:
-                seconds = self._waits.rival.next()
+                seconds = self._patience.rival.next()
                 _log.error(
                     "Another daemon has the identity of node %s and took its connection over: stop one of the two, "
                     "or give each machine a node of its own. %s",
@@ -78,7 +80,7 @@ class _Connector:
                 )
                 await asyncio.sleep(seconds)
             except (Trouble, asyncio.TimeoutError) as trouble:
-                seconds = self._waits.trouble.next()
+                seconds = self._patience.trouble.next()
                 _log.warning("Not connected: %s. %s", trouble or "the disk does not answer", self._again_in(seconds))
                 await asyncio.sleep(seconds)
 
@@ -92,11 +94,11 @@ class _Connector:
             await converse(socket, self._around, self._stands)
         finally:
             if time.monotonic() - began > _PEACE_SECONDS:
-                self._waits.rival.reset()
+                self._patience.rival.reset()
             await socket.close()
 
     def _stands(self, controller: Controller) -> None:
-        self._waits.trouble.reset()
+        self._patience.trouble.reset()
         self._recorder.follow(metrics_ms=controller.metrics_ms, events_ms=controller.heartbeat_ms)
         sentence = f"Connected to {self._url}; {self._around.store.count} samples are spooled."
         _log.info(sentence)
@@ -104,7 +106,7 @@ class _Connector:
 
     async def _wait_for_somebody(self, refusal: Exception) -> None:
         """A refusal does not pass by itself: try seldom, or as soon as there is another token."""
-        seconds = self._waits.refused.next()
+        seconds = self._patience.refused.next()
         _log.error(
             "The controller does not take node %s: %s. Make a new token for it in the portal and run the "
             "installation script that comes with it. %s",
@@ -114,7 +116,7 @@ class _Connector:
         )
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, _LOOK_FOR_TOKEN_SECONDS))
+            await asyncio.sleep(min(left, self._patience.look_for_token))
             try:
                 if await self._current_token() != self._token:
                     return

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Callable, Final, TypeVar
+from typing import Any, Callable, TypeVar
 
 from app.worker.sampler import Sampler
 from app.worker.threads import Thread
 
 T = TypeVar("T")
-SECONDS: Final = 20.0
 _log = logging.getLogger(__name__)
 
 
 class Measuring:
     """Asks the sampler. Where it fails or hangs, there is a sentence in the log and no measurement."""
 
-    def __init__(self, sampler: Sampler, seconds: float = SECONDS) -> None:
+    def __init__(self, sampler: Sampler, seconds: float) -> None:
         self._sampler = sampler
         self._seconds = seconds
         self._thread = Thread("sampler")

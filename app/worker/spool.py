@@ -111,7 +111,7 @@ class Spool:
         if self._memory:
             self._on_disk(self._write_memory)
         if self._memory:
-            _log.error("%d samples that the disk did not take are lost with this process.", len(self._memory))
+            _log.error("Samples that the disk did not take are lost with this process: %d.", len(self._memory))
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -60,7 +60,9 @@ class FakeController:
     """An error code for CONNECTION_ACK."""
     heartbeat_interval: int = 200
     metrics_interval: int = 400
-    max_sample_age_ms: int = 30 * 86_400_000
+    max_sample_age_ms: int | None = 30 * 86_400_000
+    """None: a controller of the document alone."""
+    extensions: list[str] = field(default_factory=list)
     portal_token: str = "portal"
     created: list[Message] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
@@ -130,13 +132,14 @@ class FakeController:
         self.closed.append(event["code"])
 
     def _registered(self) -> Message:
-        info = {
+        info: Message = {
             "controllerId": "controller-main",
             "heartbeatInterval": self.heartbeat_interval,
             "metricsInterval": self.metrics_interval,
             "timezone": "UTC",
-            "maxSampleAgeMs": self.max_sample_age_ms,
         }
+        if self.max_sample_age_ms is not None:
+            info |= {"maxSampleAgeMs": self.max_sample_age_ms, "extensions": self.extensions}
         return reply("REGISTER_ACK", data={"status": "success", "controllerInfo": info, "pendingCommands": []})
 
 
