@@ -22,6 +22,7 @@ check: $(VENV)/.dev  ## Format, lint, types, import contract, dashboards, migrat
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --python-version 3.10 app/worker app/protocol/wire.py
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m dashboards.build --check
 	@$(BIN)/python -m pytest tests/integration/test_migrations.py -q

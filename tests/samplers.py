@@ -80,7 +80,17 @@ class FakeSampler:
             raise self.failure
 
 
+class TellingSampler(FakeSampler):
+    """It tells which measurement it takes."""
+
+    def metrics(self) -> dict[str, Any]:
+        """A measurement."""
+        measured = super().metrics()
+        print(f"measured {self.taken}.", flush=True)
+        return measured
+
+
 if __name__ == "__main__":
     from app.worker import command
 
-    command.main(open_sampler=lambda _: FakeSampler())
+    command.main(open_sampler=lambda _: TellingSampler())

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable, NoReturn
 
+from app import VERSION
 from app.worker import config, daemon, journal
 from app.worker.machine import open_machine
 from app.worker.sampler import Sampler
@@ -26,12 +27,14 @@ def main(
     """Run a command and end the process with its exit code. `open_sampler` is given the trace's path, if any."""
     options = _parser(program).parse_args(arguments)
     if options.command == "version":
+        print(VERSION)
         sys.exit(0)
     journal.configure()
     try:
         settings = config.read(os.environ, options.config)
         sampler = open_sampler(options.trace)
-    except (config.ConfigError, OSError, ValueError):
+    except (config.ConfigError, OSError, ValueError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
         sys.exit(1)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(_until_signal(settings, sampler))

@@ -53,6 +53,7 @@ def read(environ: Mapping[str, str], config_dir: Path = CONFIG_DIR) -> Config:
             f"HYDRA_CONTROLLER_ENDPOINT is not set, neither in the environment nor in {config_dir / 'config.env'}: "
             "give it the controller's address, as in ws://controller:3305."
         )
+    url = _url(endpoint)
     token = known.get("HYDRA_NODE_TOKEN", "").strip() or None
     token_file = config_dir / "token"
     node_id = known.get("HYDRA_NODE_ID", "").strip() or _subject(token, token_file)
@@ -61,7 +62,7 @@ def read(environ: Mapping[str, str], config_dir: Path = CONFIG_DIR) -> Config:
             f"HYDRA_NODE_ID is {node_id!r}, which is no node's id: it is the `_id` of the node in the portal."
         )
     state = known.get("HYDRA_STATE_DIR") or known.get("STATE_DIRECTORY", "").split(":")[0] or str(STATE_DIR)
-    return Config(_url(endpoint), node_id, token_file, Path(state) / node_id, _spool_bytes(known), token)
+    return Config(url, node_id, token_file, Path(state) / node_id, _spool_bytes(known), token)
 
 
 def _file(path: Path) -> dict[str, str]:
@@ -93,9 +94,11 @@ def _url(endpoint: str) -> str:
         well_formed = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
     except ValueError:
         well_formed = False
-    if not well_formed or parts.query or parts.fragment or parts.username is not None:
+    if not well_formed or parts.query or parts.fragment or "@" in endpoint:
+        # Never a password in a log.
+        shown = "has a user in it" if "@" in endpoint else f"is {endpoint!r}"
         raise ConfigError(
-            f"HYDRA_CONTROLLER_ENDPOINT is {endpoint!r}, which is no address of a controller: "
+            f"HYDRA_CONTROLLER_ENDPOINT {shown}, which is no address of a controller: "
             "it looks like ws://controller:3305 or wss://controller.example/base/path."
         )
     path = parts.path.rstrip("/")
