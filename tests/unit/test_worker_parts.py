@@ -64,10 +64,10 @@ class TestThread:
         thread, released = Thread("test"), threading.Event()
         with pytest.raises(asyncio.TimeoutError):
             await thread.call(released.wait, seconds=0.01)
-        assert thread.is_stuck
+        while_it_hung = thread.is_stuck
         released.set()
         assert await thread.call(lambda: 7, seconds=5) == 7
-        assert not thread.is_stuck
+        assert (while_it_hung, thread.is_stuck) == (True, False)
         thread.end()
 
 
