@@ -36,9 +36,10 @@ from app.domain.registry import Registry
 from app.domain.renewal import Renewal
 from app.errors import StorageUnavailable
 from app.meters import MEMBERS, POOL, Meters, Values
-from app.protocol.messages import EXTENSIONS, TOKEN_RENEWAL
+from app.protocol.messages import EXTENSIONS
 from app.protocol.replies import ControllerInfo
 from app.protocol.session import Controller
+from app.protocol.wire import TOKEN_RENEWAL
 from app.rest.errors import EXCEPTION_HANDLERS
 from app.rest.openapi import openapi_config
 from app.rest.routes import rest_handlers
