@@ -108,7 +108,7 @@ async def make_fleet(database: Database, engine: StorageEngine, now: datetime) -
 async def ingested(database: Database, times: list[datetime], *, late: bool = False) -> None:
     """Frames were stored in these minutes, on time or all of them late."""
     minutes = {time.replace(second=0, microsecond=0) for time in times}
-    counts = {"gateway_id": 1, "frames": 4, "rows": 12, "late_frames": 4 if late else 0, "duplicates": 0}
+    counts = {"writer": 1, "frames": 4, "rows": 12, "late_frames": 4 if late else 0, "duplicates": 0}
     delays = {"delay_ms": 40, "longest_delay_ms": 20}
     async with database.transaction() as connection:
         await connection.execute(insert(tables.ingest_minutes), [counts | delays | {"minute": m} for m in minutes])
