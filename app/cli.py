@@ -13,6 +13,7 @@ from app.clock import SystemClock
 from app.domain.auth import Tokens
 from app.errors import StartupError, StorageUnavailable
 from app.model import CallerRole, Owner
+from app.nodes_cli.command import nodes_command
 from app.settings import MAX_WORKERS, Settings, read, with_secret
 from app.simulate.command import simulate_command
 from app.storage import analysts, schema, status
@@ -34,7 +35,9 @@ def cli(context: click.Context) -> None:
     logs.configure(settings.log_level)
     context.obj = settings
     # Signing is the service's business, not a client's: clients are handed what they default to.
-    context.default_map = {"simulate": {"url": settings.url, "token": lambda: _client_token(settings)}}
+    simulator = {"url": settings.url, "token": lambda: _client_token(settings, "simulator")}
+    terminal = {"url": settings.url, "token": lambda: _client_token(settings, "terminal")}
+    context.default_map = {"simulate": simulator, "nodes": dict.fromkeys(nodes_command.commands, terminal)}
 
 
 @cli.command()
@@ -110,6 +113,7 @@ def analyst(settings: Settings, login: str, org_id: str | None, password_file: P
 
 
 cli.add_command(simulate_command)
+cli.add_command(nodes_command)
 
 
 @cli.command(
@@ -149,11 +153,11 @@ def _announce(settings: Settings, *, show_token: bool) -> None:
     click.echo("\n".join(lines))
 
 
-def _client_token(settings: Settings) -> str:
+def _client_token(settings: Settings, subject: str) -> str:
     """For a client on the service's own machine. A client never makes a secret: the service would not know it."""
     if settings.token is not None:
         return settings.token
-    return _portal_token(with_secret(settings, may_generate=False), "simulator", CallerRole.OPERATOR, "local", 86_400)
+    return _portal_token(with_secret(settings, may_generate=False), subject, CallerRole.OPERATOR, "local", 86_400)
 
 
 def _portal_token(settings: Settings, subject: str, role: CallerRole, org_id: str | None, expires_in: int) -> str:

@@ -11,7 +11,8 @@ from uuid import uuid4
 from rich.console import Console
 
 from app.errors import StartupError
-from app.simulate.fleet import Credentials, Portal
+from app.portal import Portal
+from app.simulate.fleet import Credentials, create_fleet
 from app.simulate.gate import Gate
 from app.simulate.machine import Machine
 from app.simulate.progress import Progress
@@ -76,7 +77,7 @@ async def _create_fleet(options: Options, interruption: Interruption, progress: 
     progress.stage(lambda: f"creating nodes: {made:,} of {options.nodes:,}")
     token_seconds = _YEAR if options.duration is None else int(options.duration) + _DAY
     async with Portal(options.url, options.token) as portal:
-        creating = asyncio.create_task(portal.create_fleet(uuid4().hex[:8], options.nodes, token_seconds, created))
+        creating = asyncio.create_task(create_fleet(portal, uuid4().hex[:8], options.nodes, token_seconds, created))
         await _until(interruption.stop.wait(), creating)
         return [] if creating.cancelled() else creating.result()
 

@@ -1,0 +1,1 @@
+"""`aiwm nodes`: the REST API for a person at a terminal."""
