@@ -92,5 +92,7 @@ class TellingSampler(FakeSampler):
 
 if __name__ == "__main__":
     from app.worker import command
+    from app.worker.backoff import Backoff, Patience
 
-    command.main(open_sampler=lambda _: TellingSampler())
+    # A service that is back is found soon: a test need not wait for a minute.
+    command.main(open_sampler=lambda _: TellingSampler(), patience=Patience(trouble=Backoff(0.2, 1.0)))

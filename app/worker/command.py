@@ -14,6 +14,7 @@ from typing import Callable, NoReturn
 
 from app import VERSION
 from app.worker import config, daemon, journal
+from app.worker.backoff import Patience
 from app.worker.machine import open_machine
 from app.worker.sampler import Sampler
 from app.worker.systemd import Systemd
@@ -23,6 +24,7 @@ def main(
     arguments: Sequence[str] | None = None,
     program: str = "aiwm-node-daemon",
     open_sampler: Callable[[Path | None], Sampler] = open_machine,
+    patience: Patience | None = None,
 ) -> NoReturn:
     """Run a command and end the process with its exit code. `open_sampler` is given the trace's path, if any."""
     options = _parser(program).parse_args(arguments)
@@ -37,17 +39,17 @@ def main(
         print(f"{program}: {error}", file=sys.stderr)
         sys.exit(1)
     loop = asyncio.new_event_loop()
-    loop.run_until_complete(_until_signal(settings, sampler))
+    loop.run_until_complete(_until_signal(settings, sampler, patience))
     logging.shutdown()
     # Python would wait for threads, and the look-up of a name or a driver may hang in one for minutes.
     os._exit(0)
 
 
-async def _until_signal(settings: config.Config, sampler: Sampler) -> None:
+async def _until_signal(settings: config.Config, sampler: Sampler, patience: Patience | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await daemon.run(settings, sampler, stop, Systemd())
+    await daemon.run(settings, sampler, stop, Systemd(), patience)
 
 
 def _parser(program: str) -> argparse.ArgumentParser:

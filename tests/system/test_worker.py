@@ -18,7 +18,6 @@ from tests.system.client import iso
 from tests.system.conftest import ROOT, Service
 
 WAIT_SECONDS: Final = 150.0
-"""A daemon may wait for a minute before it tries again."""
 SIGTERM_SECONDS: Final = 5.0
 StartService = Callable[..., Service]
 QUICK: Final = {
