@@ -66,7 +66,7 @@ async def test_a_fresh_database_holds_nothing(store: Store) -> None:
     assert (found.revision, found.head) == (schema.head(), schema.head())
     assert found.postgresql
     assert [table.name for table in found.tables] == TABLES
-    assert [rollup.name for rollup in found.rollups] == TABLES[4:]
+    assert [rollup.name for rollup in found.rollups] == TABLES[5:]
     assert {table.oldest for table in found.tables} == {None}
     assert {(rollup.rolled_until, rollup.lag_seconds) for rollup in found.rollups} == {(None, None)}
     assert {table.bytes for table in found.tables} == {0}
