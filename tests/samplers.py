@@ -95,4 +95,4 @@ if __name__ == "__main__":
     from app.worker.backoff import Backoff, Patience
 
     # A service that is back is found soon: a test need not wait for a minute.
-    command.main(open_sampler=lambda _: TellingSampler(), patience=Patience(trouble=Backoff(0.2, 1.0)))
+    command.main(open_sampler=lambda *_: TellingSampler(), patience=Patience(trouble=Backoff(0.2, 1.0)))

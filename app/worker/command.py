@@ -23,10 +23,10 @@ from app.worker.systemd import Systemd
 def main(
     arguments: Sequence[str] | None = None,
     program: str = "aiwm-node-daemon",
-    open_sampler: Callable[[Path | None], Sampler] = open_machine,
+    open_sampler: Callable[[Path | None, float | None], Sampler] = open_machine,
     patience: Patience | None = None,
 ) -> NoReturn:
-    """Run a command and end the process with its exit code. `open_sampler` is given the trace's path, if any."""
+    """Run a command and end the process with its exit code. `open_sampler` is given a trace's path and speed."""
     options = _parser(program).parse_args(arguments)
     if options.command == "version":
         print(VERSION)
@@ -34,7 +34,7 @@ def main(
     journal.configure()
     try:
         settings = config.read(os.environ, options.config)
-        sampler = open_sampler(options.trace)
+        sampler = open_sampler(options.trace, options.speed)
     except (config.ConfigError, OSError, ValueError) as error:
         print(f"{program}: {error}", file=sys.stderr)
         sys.exit(1)
@@ -68,6 +68,12 @@ def _parser(program: str) -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="Play a recorded CSV of nvidia-smi or dcgm columns in the place of GPUs.",
+    )
+    run.add_argument(
+        "--speed",
+        type=float,
+        metavar="X",
+        help="Play the trace at X times its speed; without, each sample is the next recorded moment.",
     )
     commands.add_parser("version", help="Print the version.")
     return parser

@@ -33,6 +33,8 @@ class Trace:
     def __init__(
         self, moments: list[list[Row]], speed: float | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
+        if speed is not None and not 0 < speed < float("inf"):
+            raise ValueError(f"a trace cannot be played at {speed:g} times its speed: give a number above 0.")
         if not moments:
             raise ValueError("the trace has no rows: record a while longer.")
         self._moments = moments

@@ -154,3 +154,10 @@ def test_a_speed_wants_times(tmp_path: Path) -> None:
     """Without timestamps nobody knows how fast it was."""
     with pytest.raises(ValueError, match="without a timestamp"):
         open_machine(trace(tmp_path, "GPU-0,85", header="uuid,utilization.gpu [%]"), speed=2)
+
+
+@pytest.mark.parametrize("speed", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_speed_is_above_nothing(tmp_path: Path, speed: float) -> None:
+    """A recording does not stand still or go back."""
+    with pytest.raises(ValueError, match="a number above 0"):
+        open_machine(trace(tmp_path, smi_row(0, 0)), speed=speed)
