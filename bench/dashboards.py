@@ -37,9 +37,9 @@ _STATUSES: Final = """
     WHERE node_key % 10 = $2::integer % 10
 """
 _INGEST: Final = """
-    INSERT INTO ingest_minutes (minute, gateway_id, frames, rows, late_frames, duplicates, delay_ms, longest_delay_ms)
-    SELECT date_trunc('minute', $1::timestamptz) - n * interval '1 minute', gateway, 300, 1800, 1, 0, 60000, 900
-    FROM generate_series(0, 1439) n, generate_series(1, 2) gateway
+    INSERT INTO ingest_minutes (minute, writer, frames, rows, late_frames, duplicates, delay_ms, longest_delay_ms)
+    SELECT date_trunc('minute', $1::timestamptz) - n * interval '1 minute', writer, 300, 1800, 1, 0, 60000, 900
+    FROM generate_series(0, 1439) n, generate_series(1, 2) writer
 """
 
 

@@ -245,14 +245,14 @@ def _gpu_heartbeats(key: int, machine: Machine, now: datetime) -> Iterator[tuple
 
 
 def _ingest(now: datetime) -> Iterator[tuple[Any, ...]]:
-    """What two gateways stored: some frames late, some twice."""
+    """What two writers stored: some frames late, some twice."""
     minute = now.replace(second=0, microsecond=0)
     for minutes in range(26 * 60):
-        for gateway in (1, 2):
+        for writer in (1, 2):
             late = minutes % 11 == 0
             yield (
                 minute - minutes * MINUTE,
-                gateway,
+                writer,
                 30,
                 110,
                 int(late),
