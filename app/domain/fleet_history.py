@@ -18,7 +18,7 @@ from app.domain.fills import Fill, filled
 from app.domain.fleet import org_asked
 from app.domain.fleet_questions import FleetQuestion, Ranking, parse_fleet_question
 from app.domain.history import LOOK_BACK, counter_ladder
-from app.domain.ladder import Kept, Ladder
+from app.domain.ladder import Kept, Ladder, Reach
 from app.domain.plans import ANSWER, Limits, TooManyPoints, picked, points_of, serving
 from app.domain.questions import Part
 from app.domain.ranges import AUTO_POINTS, Interval, TimeRange, fitting
@@ -60,9 +60,9 @@ class FleetHistory:
         """
         now = self._clock.now()
         question = parse_fleet_question(parameters, now)
-        plan = _Plan.of(question, self._kept, now)
-        plan.check(question.time_range)
         async with reading(self._database, self._query_timeout_ms) as reader:
+            plan = _Plan.of(question, Reach(self._kept, reader.rolled, now))
+            plan.check(question.time_range)
             chosen = await _groups(reader, caller, question, plan)
             series = await _read(reader, chosen, question, plan)
         first = question.parts[0]
@@ -75,8 +75,8 @@ class FleetHistory:
         now = self._clock.now()
         question = parse_fleet_question(parameters, now)
         check_fill(question.fill)
-        plan = _Plan.of(question, self._kept, now)
         async with reading(self._database, self._query_timeout_ms) as reader:
+            plan = _Plan.of(question, Reach(self._kept, reader.rolled, now))
             chosen = await _groups(reader, caller, question, plan)
         parts = question.parts
         if len(parts) == 1:  # of nodes and GPUs together there are two numbers of samples
@@ -86,7 +86,8 @@ class FleetHistory:
         async def read(piece: TimeRange, limits: Limits) -> list[Series]:
             of_piece = msgspec.structs.replace(asked, time_range=piece)
             async with reading(self._database, None) as reader:
-                return await _read(reader, chosen, of_piece, _Plan.of(of_piece, self._kept, now, limits))
+                plan = _Plan.of(of_piece, Reach(self._kept, reader.rolled, now), limits)
+                return await _read(reader, chosen, of_piece, plan)
 
         measures = list(dict.fromkeys(measure for part in parts for measure in part.measures))
         found = slices(asked.time_range, plan.buckets, read)
@@ -139,10 +140,10 @@ class _Plan(msgspec.Struct, frozen=True):
     limits: Limits
 
     @classmethod
-    def of(cls, question: FleetQuestion, kept: Kept, now: datetime, limits: Limits = ANSWER) -> "_Plan":
+    def of(cls, question: FleetQuestion, reach: Reach, limits: Limits = ANSWER) -> "_Plan":
         """How a question is answered; whether there are too many points turns out when they are read."""
         time_range, interval = question.time_range, question.interval
-        ladders = [Ladder(part.source, part.source.rollups, kept, now) for part in question.parts]
+        ladders = [Ladder(part.source, part.source.rollups, reach) for part in question.parts]
         if interval is Interval.AUTO:
             interval = picked(question.parts, ladders, time_range, AUTO_POINTS - 1)
         buckets = Buckets(interval, question.zone)

@@ -23,7 +23,7 @@ from app.clock import Clock
 from app.domain.buckets import Buckets
 from app.domain.exports import OF_GPU, OF_NODE, Export, check_fill, counted, exported
 from app.domain.fills import Fill, filled
-from app.domain.ladder import Kept, Ladder
+from app.domain.ladder import Kept, Ladder, Reach
 from app.domain.plans import HISTOGRAMS_FROM, NO_LIMITS, Limits, Plan, PlannedPart, blocks, points_of
 from app.domain.questions import Part, Question, Subject, parse_question
 from app.domain.ranges import Interval, TimeRange
@@ -62,7 +62,7 @@ class History:
         org_id = None if caller.is_admin else caller.owner.org_id
         async with reading(self._database, self._query_timeout_ms) as reader:
             node = _as_one(_with_device(await reader.find_node(node_id, org_id), question.device_id))
-            plan = Plan.of(question, node, self._kept, now)
+            plan = Plan.of(question, node, Reach(self._kept, reader.rolled, now))
             plan.check(question.time_range)
             series = await _read(reader, node, question, plan)
         return SeriesFound(question.time_range, plan.buckets.interval, plan.parts[0].source, question.fill, series)
@@ -80,15 +80,15 @@ class History:
         org_id = None if caller.is_admin else caller.owner.org_id
         async with reading(self._database, self._query_timeout_ms) as reader:
             node = _with_device(await reader.find_node(node_id, org_id), question.device_id)
-        buckets = Plan.of(question, node, self._kept, now, NO_LIMITS).buckets
+            buckets = Plan.of(question, node, Reach(self._kept, reader.rolled, now), NO_LIMITS).buckets
         is_raw = buckets.interval is Interval.RAW
         parts = tuple(Part(part.source, counted(part.measures, is_raw=is_raw)) for part in question.parts)
         asked = msgspec.structs.replace(question, interval=buckets.interval, parts=parts)
 
         async def read(piece: TimeRange, limits: Limits) -> list[Series]:
             of_piece = msgspec.structs.replace(asked, time_range=piece)
-            plan = Plan.of(of_piece, node, self._kept, now, limits)
             async with reading(self._database, None) as reader:
+                plan = Plan.of(of_piece, node, Reach(self._kept, reader.rolled, now), limits)
                 found = await _read(reader, node, of_piece, plan)
             return [msgspec.structs.replace(each, of=_named(node, each.of)) for each in found]
 

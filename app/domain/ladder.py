@@ -1,8 +1,9 @@
 """Which tables serve a range: the coarsest that answers exactly, finer ones for the ends that it cannot.
 
-A bucket of a rollup can be counted only as a whole. Where a range begins or ends within one, what lies in
-the range comes from the next finer table, in the end from the samples. Where those are not kept any more,
-the finest bucket that is counts as a whole.
+A rollup is read up to its watermark; what was not rolled up yet comes from the next finer one. A bucket of
+a rollup can be counted only as a whole. Where a range begins or ends within one, what lies in the range comes
+from the next finer table, in the end from the samples. Where those are not kept any more, the finest bucket
+that is counts as a whole.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,21 @@ from app.storage.sources import Rollup, Segment, Source
 
 Kept = Mapping[str, timedelta | None]
 """For how long the rows of a table are kept, by its name; None is for ever, and so is a table that is not there."""
+Rolled = Mapping[str, datetime]
+"""Up to where a rollup may be read, by its name; there is nothing in one that is not there."""
+
+
+class Reach(msgspec.Struct, frozen=True):
+    """From when to when there is something in each table, as of `now`."""
+
+    kept: Kept
+    rolled: Rolled
+    now: datetime
+
+    def begins_by(self, table: str, moment: datetime) -> bool:
+        """Whether a table's rows of a moment are kept."""
+        kept = self.kept.get(table)
+        return kept is None or moment >= self.now - kept
 
 
 class Ladder(msgspec.Struct, frozen=True):
@@ -23,19 +39,14 @@ class Ladder(msgspec.Struct, frozen=True):
 
     source: Source
     rollups: tuple[Rollup, ...]
-    kept: Kept
-    now: datetime
+    reach: Reach
 
     def finest_at(self, moment: datetime) -> Rollup | None:
         """The finest rollup that reaches back to a moment; None where the samples do, or nothing does better."""
-        if self._reaches(self.source.name, moment):
+        if self.reach.begins_by(self.source.name, moment):
             return None
-        reaching = (rollup for rollup in self.rollups if self._reaches(str(rollup.table.name), moment))
-        return next(reaching, self.rollups[-1] if self.rollups else None)
-
-    def _reaches(self, table: str, moment: datetime) -> bool:
-        kept = self.kept.get(table)
-        return kept is None or moment >= self.now - kept
+        kept = (rollup for rollup in self.rollups if self.reach.begins_by(str(rollup.table.name), moment))
+        return next(kept, self.rollups[-1] if self.rollups else None)
 
     def fitting(self, buckets: Buckets, time_range: TimeRange) -> "Ladder":
         """The ladder without rollups whose buckets do not make up those that are asked for."""
@@ -65,7 +76,8 @@ class Ladder(msgspec.Struct, frozen=True):
             yield Segment(self.source.table, start, end)
             return
         (table, width), *finer = coarsest_first
-        first, last = ceiling(start, width), floor(end, width)
+        first = ceiling(start, width)
+        last = min(floor(end, width), self.reach.rolled.get(str(table.name), first))
         if first >= last:
             yield from self._cover(start, end, finer)
             return

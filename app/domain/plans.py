@@ -5,13 +5,13 @@ row more than there may be.
 """
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final, NamedTuple
 
 import msgspec
 
 from app.domain.buckets import Buckets
-from app.domain.ladder import Kept, Ladder
+from app.domain.ladder import Ladder, Reach
 from app.domain.questions import Part, Question
 from app.domain.ranges import AUTO_POINTS, WIDTHS, Interval, TimeRange, fitting
 from app.errors import InvalidRequest
@@ -65,13 +65,13 @@ class Plan(msgspec.Struct, frozen=True):
     limits: Limits
 
     @classmethod
-    def of(cls, question: Question, node: KnownNode, kept: Kept, now: datetime, limits: Limits = ANSWER) -> "Plan":
+    def of(cls, question: Question, node: KnownNode, reach: Reach, limits: Limits = ANSWER) -> "Plan":
         """How a question is answered; whether there are too many points turns out when they are read."""
         time_range = question.time_range
         series = sum(len(part.measures) * blocks(part, node) for part in question.parts)
         points = min(limits.a_series, limits.in_all // max(series, 1))
         parts = parted(question.parts)
-        ladders = [Ladder(part.source, part.source.rollups, kept, now) for part in parts]
+        ladders = [Ladder(part.source, part.source.rollups, reach) for part in parts]
         interval = question.interval
         if interval is Interval.AUTO:
             interval = picked(parts, ladders, time_range, min(AUTO_POINTS - 1, points))

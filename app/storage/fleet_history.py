@@ -23,7 +23,7 @@ from app.storage.fleet_series import (
 from app.storage.history import Points, Reader, bounds
 from app.storage.measures import Aggregate, Measure, Value
 from app.storage.series import Grid
-from app.storage.sources import Segment, Source
+from app.storage.sources import Segment, Source, stored
 from app.storage.statements import compiled
 
 Key = int | str
@@ -117,7 +117,7 @@ async def read_groups(
 ) -> list[GroupBlock]:
     """Blocks in the order of their keys: at most `rows` rows in all. All measures are sums, or none is."""
     statement = sum_statement if measures[0].aggregate is Aggregate.SUM else fleet_statement
-    used = reader.used(segments)
+    used = stored(segments)
     made = statement(source, measures, used, points.grid, groups.scope, None)
     found = await reader.fetch(made.statement, bounds(segments, points) | groups.values | {"rows": rows})
     return [
@@ -137,7 +137,7 @@ async def read_grown_groups(
     rows: int,
 ) -> list[GroupBlock]:
     """The same for a counter: how much it grew from `start` on, and its rate a second."""
-    used = reader.used(segments)
+    used = stored(segments)
     statement = fleet_growth_statement(source, field, used, points.grid, groups.scope)
     values = bounds(segments, points) | groups.values | {"start": start, "rows": rows}
     found = await reader.fetch(statement, values)
@@ -163,7 +163,7 @@ async def rank_groups(
 ) -> list[Key]:
     """The keys of the first `top` groups by a measure over all segments; who has no value is not among them."""
     statement = sum_statement if measure.aggregate is Aggregate.SUM else fleet_statement
-    used = reader.used(segments)
+    used = stored(segments)
     # What percentiles are is told from histograms here, so that the database cannot order by them.
     in_database = measure.aggregate.share is None
     order = Order(0, descending) if in_database else None

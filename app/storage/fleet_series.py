@@ -118,7 +118,7 @@ def sum_statement(
 
     Of nodes' GPUs together (`GPUS_OF_NODES`, alone) the averages are added up already.
     """
-    if used in ((GPUS_OF_NODES.table,), (ROLLED[GPUS_OF_NODES.table],)):
+    if used == (ROLLED[GPUS_OF_NODES.table],):
         table = used[0]
         rows = select(table.c.time.label("moment"), *table.c).where(*within(table, 0), *_conditions(scope, table))
         found = rows.subquery("added")

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 import msgspec
-from sqlalchemy import Table, bindparam, func, select
+from sqlalchemy import bindparam, func, select
 
 from app.errors import StorageUnavailable
 from app.quantities import Field
@@ -21,7 +21,7 @@ from app.storage import tables
 from app.storage.database import NO_LIMIT, Database
 from app.storage.measures import Measure, Value
 from app.storage.series import Grid, growth_statement, series_statement
-from app.storage.sources import ROLLED, Segment, Source
+from app.storage.sources import Segment, Source, stored
 from app.storage.statements import Statement, compiled
 
 GRACE_SECONDS: Final = 5.0
@@ -47,7 +47,8 @@ _SET_LIMITS: Final = compiled(
         func.set_config("enable_nestloop", "off", True),
         # They would take longer to start, and processors that ingest needs.
         func.set_config("max_parallel_workers_per_gather", "0", True),
-        select(tables.rolled.c.until).scalar_subquery(),
+        func.array_agg(tables.watermarks.c.rollup),
+        func.array_agg(tables.watermarks.c.until),
     )
 )
 
@@ -128,20 +129,13 @@ class Reader:
         self._connection = connection
         self._timeout_ms = timeout_ms or 0  # to PostgreSQL, 0 is no limit
         self._seconds = timeout_ms / 1000 + GRACE_SECONDS if timeout_ms else NO_LIMIT
-        self._rolled_until: datetime | None = None
+        self.rolled: Mapping[str, datetime] = {}
+        """Up to where each rollup may be read, by its name; one in which there is nothing yet is not there."""
 
     async def set_limits(self) -> None:
         """For this transaction: the time limit, and how statements are planned."""
-        ((*_, self._rolled_until),) = await self.fetch(_SET_LIMITS, {"timeout": str(self._timeout_ms)})
-
-    def used(self, segments: Sequence[Segment]) -> tuple[Table, ...]:
-        """The tables to read: of what is rolled up, those without the samples behind it, which planning would heed."""
-        return tuple(
-            ROLLED[segment.table]
-            if segment.table in ROLLED and self._rolled_until is not None and segment.end <= self._rolled_until
-            else segment.table
-            for segment in segments
-        )
+        ((*_, rollups, until),) = await self.fetch(_SET_LIMITS, {"timeout": str(self._timeout_ms)})
+        self.rolled = dict(zip(rollups or (), until or (), strict=True))
 
     async def find_node(self, node_id: str, org_id: str | None) -> KnownNode | None:
         """The node of this id, unless it was deleted; only of this org, where one is given."""
@@ -162,7 +156,7 @@ class Reader:
         rows: int,
     ) -> list[Block]:
         """What was measured: at most `rows` rows, in a block for each device that has any."""
-        made = series_statement(source, measures, self.used(segments), points.grid)
+        made = series_statement(source, measures, stored(segments), points.grid)
         found = await self.fetch(made.statement, bounds(segments, points) | _whose(node) | {"rows": rows})
         if not source.is_per_gpu:
             return [Block(None, _times(found), made.converted(found))] if found else []
@@ -181,7 +175,7 @@ class Reader:
         rows: int,
     ) -> list[Growth]:
         """How much a counter grew from `start` on: at most `rows` points."""
-        statement = growth_statement(source, field, self.used(segments), points.grid)
+        statement = growth_statement(source, field, stored(segments), points.grid)
         values = bounds(segments, points) | _whose(node) | {"start": start, "rows": rows}
         found = await self.fetch(statement, values)
         if not source.is_per_gpu:

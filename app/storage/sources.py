@@ -58,6 +58,11 @@ class Segment(NamedTuple):
     end: datetime
 
 
+def stored(segments: Sequence[Segment]) -> tuple[Table, ...]:
+    """The tables to read: of rollups what is stored, without the samples behind it, which planning would heed."""
+    return tuple(ROLLED.get(segment.table, segment.table) for segment in segments)
+
+
 def coarsest(segments: Sequence[Segment]) -> str:
     """The name of the table that serves the most at once: the samples themselves, or the widest rollup."""
     return str(max((segment.table for segment in segments), key=_width).name)
@@ -87,4 +92,4 @@ ROLLED: Final = {
     table: table.to_metadata(tables.relations, name=f"{table.name}_rolled")
     for table in (*tables.node_rollups.values(), *tables.gpu_rollups.values(), GPUS_OF_NODES.table)
 }
-"""What the maintenance loop keeps, without what it has not come to yet; `rolled.until` says up to where it may be read."""
+"""Rollups without what was not rolled up yet; `watermarks` says up to where they may be read."""

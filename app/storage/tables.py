@@ -306,10 +306,11 @@ dropped = Table(
 relations: Final = MetaData()
 """What each storage engine keeps in its own way, under names that all have: no part of what Alembic compares."""
 
-rolled: Final = Table(
-    # One row: up to where the maintenance loop has rolled everything up; NULL where there is none.
-    "rolled",
+watermarks: Final = Table(
+    # Up to where each rollup has been rolled up, a bucket's end; no row where nothing has been yet.
+    "watermarks",
     relations,
+    Column("rollup", Text),
     Column("until", DateTime(timezone=True)),
 )
 ROLLUP_WIDTHS: Final = {"5m": timedelta(minutes=5), "1h": timedelta(hours=1), "1d": timedelta(days=1)}

@@ -14,6 +14,7 @@ from app.storage import tables
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
 from tests.fakes import START, FakeClock
+from tests.integration.rolling_up import roll_up
 from tests.rest_app import ORG, OTHER_ORG, Api, rest_api
 
 BEGIN = START - timedelta(hours=6)
@@ -38,7 +39,7 @@ class Fleet:
 
 @pytest.fixture
 async def fleet(api: Api, database: Database, engine: StorageEngine) -> Fleet:
-    """Every 4 minutes for six hours, with a gap; the counter of a node falls once."""
+    """Every 4 minutes for six hours, with a gap; the counter of a node falls once; the end is in no rollup yet."""
     made = Fleet()
     async with database.transaction() as connection:
         await engine.make_room(connection, [BEGIN.date(), START.date()])
@@ -67,6 +68,8 @@ async def fleet(api: Api, database: Database, engine: StorageEngine) -> Fleet:
         await connection.execute(insert(tables.node_metrics), node_rows)
         await connection.execute(insert(tables.gpu_metrics), gpu_rows)
     await api("DELETE", f"/nodes/{made.ids[1]}")
+    touched = {(row["node_key"], row["time"]) for row in gpu_rows}
+    await roll_up(database, engine, START - timedelta(minutes=72), touched)
     return made
 
 

@@ -32,6 +32,7 @@ from app.storage.history import reading
 from app.storage.statements import compiled
 from tests.databases import WITH_TIMERS
 from tests.fakes import START, FakeClock
+from tests.integration.rolling_up import roll_up
 
 ORG = "68dd05b175d9e3c17bf97f60"
 CALLER = Caller("user", CallerRole.VIEWER, Owner(org_id=ORG))
@@ -54,6 +55,7 @@ class Node:
         self.engine = engine
         self.key = key
         self.id = id_
+        self.times: set[datetime] = set()
 
     async def insert(self, table: Table, samples: Samples, gpu: int | None = None) -> None:
         """Put samples into a table; values in steps, in the order of its columns."""
@@ -63,6 +65,11 @@ class Node:
         if rows:
             async with self.database.transaction() as connection:
                 await connection.execute(insert(table), rows)
+        self.times |= samples.keys()
+
+    async def roll_up(self, until: datetime) -> None:
+        """Everything before a moment; what comes after it is in no rollup yet."""
+        await roll_up(self.database, self.engine, until, ((self.key, time) for time in self.times))
 
 
 @pytest.fixture
@@ -175,6 +182,8 @@ def assert_same(found: dict[Key, list[Any]], device: str | None, expected: dict[
                 assert value == right
 
 
+ROLLED = START - timedelta(minutes=4)
+"""Between the samples of most examples: a part of an hour comes from five minutes, a part of those from samples."""
 FIRST, LAST = START - timedelta(hours=30), START + timedelta(hours=6)
 TICKS = st.integers(-60, 60).map(lambda tick: START + timedelta(seconds=10 * tick))  # often where a bucket starts
 MOMENTS = st.one_of(
@@ -212,6 +221,7 @@ async def test_node_metrics_are_what_was_measured(
     """Every field by every aggregate: gaps, nulls, values up to the largest, irregular times."""
     fresh = await make_node(node.database, node.engine)
     await fresh.insert(tables.node_metrics, samples)
+    await fresh.roll_up(ROLLED)
     start, end = bounds
     answered = await answer(
         fresh, NODE_HISTORY, start=start.isoformat(), end=end.isoformat(), interval=interval, agg=EVERY
@@ -249,6 +259,7 @@ async def check_devices(
         new = {time: values for time, values in samples[gpu].items() if time > last}
         of_device[GPUS[gpu][0]] |= new
         await fresh.insert(table, new, gpu)
+    await fresh.roll_up(ROLLED)
     start, end = bounds
     asked = {"start": start.isoformat(), "end": end.isoformat(), "interval": interval, "agg": EVERY}
     found = points_of(await answer(fresh, subject, **asked))
@@ -310,6 +321,7 @@ async def test_percentiles_are_exact_or_off_by_a_bucket(
     """Below an hour to the resolution of samples; from there on off by one bucket of the histogram at most."""
     fresh = await make_node(node.database, node.engine)
     await fresh.insert(tables.gpu_metrics, samples, 1)
+    await fresh.roll_up(ROLLED)
     start, end = bounds
     fields = [field for field in GPU_METRIC_FIELDS if field.scale]
     asked = {"start": start.isoformat(), "end": end.isoformat(), "interval": interval}
@@ -375,6 +387,7 @@ async def test_counters_of_long_ranges_come_from_the_finest_rollup(node: Node) -
     counted = {0: 1000, 60: 1050, 65: 1100, 70: 30, 130: 90}
     values = {start + timedelta(minutes=minute): (*(None,) * 11, value, None) for minute, value in counted.items()}
     await node.insert(tables.node_metrics, values)
+    await node.roll_up(START)
     asked = {"start": start.isoformat(), "end": START.isoformat(), "interval": "1h", "fields": "networkBytesIn"}
     answered = await answer(node, NODE_HISTORY, **asked, agg="increase")
     assert [point[1] for point in answered["series"][0]["points"]] == [0, 130, 60] or [
@@ -389,6 +402,7 @@ async def test_days_of_a_time_zone_begin_at_its_midnights(node: Node) -> None:
         await node.engine.make_room(connection, [begin.date() + timedelta(days=day) for day in range(4)])
     hours = {begin + timedelta(minutes=30 * half): half for half in range(4 * 48)}
     await node.insert(tables.gpu_metrics, dict.fromkeys(hours, (10, *((None,) * 5))), 2)
+    await node.roll_up(begin + timedelta(days=3, hours=5))
     asked = {"start": begin.isoformat(), "end": (begin + timedelta(days=4)).isoformat(), "interval": "1d"}
     for zone, expected in {
         "Europe/Berlin": [("23T22", 44), ("24T22", 50), ("25T23", 48), ("26T23", 48), ("27T23", 2)],
@@ -420,15 +434,22 @@ async def test_gaps_are_filled_as_asked(node: Node) -> None:
 
 
 async def test_the_coarsest_table_serves_what_it_can(node: Node) -> None:
-    """And says so."""
+    """And says so; what was not rolled up yet, the samples themselves."""
+    async with node.database.transaction() as connection:
+        await node.engine.make_room(connection, [START.date() - timedelta(days=day) for day in range(4)])
+    hours = [START - timedelta(hours=hour) for hour in range(1, 73)]
+    await node.insert(tables.gpu_metrics, dict.fromkeys(hours, (1, 2, 3, 4, 5, 6)), 1)
+    await node.roll_up(START)
     for start, interval, source in (
         (timedelta(hours=3), "1m", "gpu_metrics"),
         (timedelta(hours=3), "15m", "gpu_metrics_5m"),
         (timedelta(hours=3), "1h", "gpu_metrics_1h"),
         (timedelta(days=3), "6h", "gpu_metrics_1h"),
         (timedelta(days=3), "1d", "gpu_metrics_1d"),
+        (timedelta(hours=0), "1h", "gpu_metrics"),
     ):
-        asked = {"start": (START - start).isoformat(), "end": START.isoformat(), "interval": interval}
+        until = START + timedelta(minutes=10)
+        asked = {"start": (START - start).isoformat(), "end": until.isoformat(), "interval": interval}
         assert (await answer(node, GPU_HISTORY, **asked))["source"] == source
 
 
