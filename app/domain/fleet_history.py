@@ -19,7 +19,7 @@ from app.domain.fleet import org_asked
 from app.domain.fleet_questions import FleetQuestion, Ranking, parse_fleet_question
 from app.domain.history import LOOK_BACK, counter_ladder
 from app.domain.ladder import Kept, Ladder, Reach
-from app.domain.plans import ANSWER, Limits, TooManyPoints, picked, points_of, serving
+from app.domain.plans import ANSWER, Limits, TooManyPoints, parted, picked, points_of, serving
 from app.domain.questions import Part
 from app.domain.ranges import AUTO_POINTS, Interval, TimeRange, fitting
 from app.domain.series import Series, SeriesFound
@@ -65,9 +65,9 @@ class FleetHistory:
             plan.check(question.time_range)
             chosen = await _groups(reader, caller, question, plan)
             series = await _read(reader, chosen, question, plan)
-        first = question.parts[0]
-        serving_ladder = _of_nodes(plan.ladders[0], question.group_by, first.measures, plan.buckets)
-        source = coarsest(serving_ladder.segments(question.time_range))
+        (first, ladder), *_ = plan.parts
+        ladder = _of_nodes(ladder, question.group_by, first.measures, plan.buckets)
+        source = coarsest(ladder.segments(question.time_range))
         return SeriesFound(question.time_range, plan.buckets.interval, source, question.fill, series)
 
     async def export(self, caller: Caller, parameters: Sequence[tuple[str, str]]) -> Export:
@@ -117,13 +117,22 @@ async def _groups(reader: Reader, caller: Caller, question: FleetQuestion, plan:
 
 async def _read(reader: Reader, groups: Groups, question: FleetQuestion, plan: "_Plan") -> list[Series]:
     found = [
-        each
-        for part, ladder in zip(question.parts, plan.ladders, strict=True)
-        for each in await _read_part(reader, groups, question, plan, part, ladder)
+        each for part, ladder in plan.parts for each in await _read_part(reader, groups, question, plan, part, ladder)
     ]
     named = await names(reader, groups, list(dict.fromkeys(key for key, *_ in found)))
-    order = {key: place for place, key in enumerate(groups.keys or [])}
-    found.sort(key=lambda each: order.get(each[0], 0))  # in groups of one rank as they were read
+    ranks = {key: rank for rank, key in enumerate(groups.keys or [])}
+    places = {
+        measure: (part, place)
+        for part, each in enumerate(question.parts)
+        for place, measure in enumerate(each.measures)
+    }
+
+    def order(each: _Found) -> tuple[int, int, str, int]:
+        key, measure, *_ = each
+        part, place = places[measure]
+        return ranks.get(key, 0), part, str(key), place
+
+    found.sort(key=order)
     return [Series(named[key], measure, times, values) for key, measure, times, values in found]
 
 
@@ -133,23 +142,24 @@ _WHOLE: Final[Key] = 0
 
 
 class _Plan(msgspec.Struct, frozen=True):
-    """The buckets that answer, and for each part of the question the tables that serve it."""
+    """The buckets that answer, and what is read of each source, with the tables that serve it."""
 
     buckets: Buckets
-    ladders: list[Ladder]
+    parts: list[tuple[Part, Ladder]]
     limits: Limits
 
     @classmethod
     def of(cls, question: FleetQuestion, reach: Reach, limits: Limits = ANSWER) -> "_Plan":
         """How a question is answered; whether there are too many points turns out when they are read."""
         time_range, interval = question.time_range, question.interval
-        ladders = [Ladder(part.source, part.source.rollups, reach) for part in question.parts]
+        parts = parted(question.parts)
+        ladders = [Ladder(part.source, part.source.rollups, reach) for part in parts]
         if interval is Interval.AUTO:
-            interval = picked(question.parts, ladders, time_range, AUTO_POINTS - 1)
+            interval = picked(parts, ladders, time_range, AUTO_POINTS - 1)
         buckets = Buckets(interval, question.zone)
         serve = (
-            serving(part, ladder, buckets).fitting(buckets, time_range)
-            for part, ladder in zip(question.parts, ladders, strict=True)
+            (part, serving(part, ladder, buckets).fitting(buckets, time_range))
+            for part, ladder in zip(parts, ladders, strict=True)
         )
         return cls(buckets, list(serve), limits)
 
@@ -167,7 +177,7 @@ class _Plan(msgspec.Struct, frozen=True):
 async def _ranked(reader: Reader, groups: Groups, question: FleetQuestion, ranking: Ranking, plan: _Plan) -> list[Key]:
     if ranking.measure.aggregate.is_of_counter:
         raise InvalidRequest.of("orderBy", "cannot be the growth of a counter: order by another measure")
-    ladder = next(ladder for ladder in plan.ladders if ladder.source is ranking.source)
+    ladder = next(ladder for part, ladder in plan.parts if part.source is ranking.source)
     part = Part(ranking.source, (ranking.measure,))
     ladder = serving(part, msgspec.structs.replace(ladder, rollups=ranking.source.rollups), Buckets(Interval.DAY))
     segments = ladder.segments(question.time_range)
@@ -185,7 +195,7 @@ async def _ranked(reader: Reader, groups: Groups, question: FleetQuestion, ranki
 async def _read_part(
     reader: Reader, groups: Groups, question: FleetQuestion, plan: _Plan, part: Part, ladder: Ladder
 ) -> list[_Found]:
-    """All series of one source: by group, in the order in which measures are asked for."""
+    """All series of one part."""
     points = points_of(plan.buckets, question.time_range)
     most = plan.limits.in_all // sum(len(each.measures) for each in question.parts)
     found: list[_Found] = []
@@ -222,13 +232,11 @@ async def _read_part(
                 most + 1,
             )
             take(blocks, [Measure(field, Aggregate.INCREASE), Measure(field, Aggregate.RATE)])
-    order = {measure: place for place, measure in enumerate(part.measures)}
-    asked = _joined([each for each in found if each[1] in order])
+    asked = _joined([each for each in found if each[1] in part.measures])
     if question.group_by is GroupBy.NONE:
         # The whole fleet has its series as a node has: without points where nothing was measured.
         there = {measure for _, measure, *_ in asked}
         asked += [(_WHOLE, measure, [], []) for measure in part.measures if measure not in there]
-    asked.sort(key=lambda each: (str(each[0]), order[each[1]]))
     return [_filled(each, plan.buckets, question) for each in asked]
 
 

@@ -63,7 +63,9 @@ async def fleet(api: Api, database: Database, engine: StorageEngine) -> Fleet:
             for gpu in (1 if tick < 45 else 3, 2):
                 value = 100 * place + 10 * gpu + tick
                 made.utilization[place, GPUS[gpu][0], GPUS[gpu][1] or "unknown"][time] = value
-                gpu_rows.append({"node_key": key, "gpu": gpu, "time": time, "utilization": value})
+                gpu_rows.append(
+                    {"node_key": key, "gpu": gpu, "time": time, "utilization": value, "memory_total": 80_000}
+                )
     async with database.transaction() as connection:
         await connection.execute(insert(tables.node_metrics), node_rows)
         await connection.execute(insert(tables.gpu_metrics), gpu_rows)
@@ -207,6 +209,22 @@ async def test_counters_of_all_nodes_add_up(api: Api, fleet: Fleet) -> None:
     found = values(answer)
     assert found["", "increase"] == [expected[time] for time in sorted(expected)]
     assert found["", "rate"][0] == pytest.approx(3 * 1000 / 240, abs=1e-3)
+
+
+async def test_percentiles_of_what_has_no_histogram_leave_the_rest_to_rollups(api: Api, fleet: Fleet) -> None:
+    """Only samples tell how much memory 95 % of GPUs have; nothing else is read from them for that."""
+    answer = await ask(api, "interval=1h&fields=memoryTotal,utilization&agg=p95,avg&groupBy=gpuModel")
+    assert answer["source"] == "gpu_metrics_1h"
+    assert [(each["group"], each["field"], each["agg"]) for each in answer["series"]] == [
+        (model, field, agg)
+        for model in ("A100", "H100", "unknown")
+        for field in ("memoryTotal", "utilization")
+        for agg in ("p95", "avg")
+    ]
+    alone = await ask(api, "interval=1h&fields=utilization&agg=p95,avg&groupBy=gpuModel")
+    assert [each for each in answer["series"] if each["field"] == "utilization"] == alone["series"]
+    of_memory = {value for each in answer["series"] if each["field"] == "memoryTotal" for _, value in each["points"]}
+    assert of_memory == {80}
 
 
 async def test_nodes_have_fields_of_their_own(api: Api, fleet: Fleet) -> None:
