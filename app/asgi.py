@@ -156,7 +156,12 @@ def application(
         connections=gateway.registry,
         websocket_url=settings.websocket_url,
     )
-    fleet = Fleet(asked, clock, heartbeat_timeout=timedelta(milliseconds=settings.heartbeat_timeout_ms))
+    fleet = Fleet(
+        asked,
+        clock,
+        heartbeat_timeout=timedelta(milliseconds=settings.heartbeat_timeout_ms),
+        query_timeout_ms=settings.query_timeout_ms,
+    )
     history = History(asked, clock, query_timeout_ms=settings.query_timeout_ms, kept=settings.retention.by_table)
     fleet_history = FleetHistory(
         asked, clock, query_timeout_ms=settings.query_timeout_ms, kept=settings.retention.by_table

@@ -41,19 +41,23 @@ class PresentFleet(msgspec.Struct, frozen=True):
 class Fleet:
     """The fleet service. Holds no state of its own; each question is one transaction.
 
-    Only an admin may ask for an org other than the own: InvalidRequest for everyone else.
+    Only an admin may ask for an org other than the own: InvalidRequest for everyone else. Raises StorageUnavailable
+    for a query that takes too long.
     """
 
-    def __init__(self, database: Database, clock: Clock, *, heartbeat_timeout: timedelta) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, *, heartbeat_timeout: timedelta, query_timeout_ms: int
+    ) -> None:
         self._database = database
         self._clock = clock
         self._heartbeat_timeout = heartbeat_timeout
+        self._query_timeout_ms = query_timeout_ms
 
     async def summary(self, caller: Caller, asked_org: str | None) -> FleetSummary:
         """The nodes of the caller's org in numbers; for an admin of the org asked for, or of all."""
         org_id = org_asked(caller, asked_org)
         now = self._clock.now()
-        async with self._database.transaction() as connection:
+        async with self._database.limited_transaction(self._query_timeout_ms) as connection:
             counts = await storage.count_by_status(connection, org_id)
             models, gpus_now = await storage.sum_up_gpus(connection, org_id)
             silent_before = now - self._heartbeat_timeout
@@ -72,7 +76,7 @@ class Fleet:
         """The same nodes, and their GPUs, one by one."""
         org_id = org_asked(caller, asked_org)
         silent_before = self._clock.now() - self._heartbeat_timeout
-        async with self._database.transaction() as connection:
+        async with self._database.limited_transaction(self._query_timeout_ms) as connection:
             return PresentFleet(
                 await storage.present_nodes(connection, org_id, silent_before),
                 await storage.present_gpus(connection, org_id, silent_before),

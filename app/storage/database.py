@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import asyncpg
-from sqlalchemy import URL, text
+from sqlalchemy import URL, func, select, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -94,6 +94,15 @@ class Database:
             yield connection
 
     @asynccontextmanager
+    async def limited_transaction(self, timeout_ms: int) -> AsyncIterator[AsyncConnection]:
+        """The same to read in, each statement within `timeout_ms` milliseconds. Raises StorageUnavailable beyond."""
+        with time_limit(timeout_ms):
+            async with self.transaction() as connection:
+                limit = func.set_config("statement_timeout", str(timeout_ms), True)
+                await connection.execute(select(limit))
+                yield connection
+
+    @asynccontextmanager
     async def driver_transaction(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
         """The same on asyncpg's own connection, for what SQLAlchemy has no words for: COPY, and arrays at speed."""
         async with self._connection() as connection:
@@ -145,6 +154,20 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
+
+
+@contextmanager
+def time_limit(timeout_ms: int | None) -> Iterator[None]:
+    """Where statements are cancelled by the database after so long. Raises StorageUnavailable for one that was."""
+    try:
+        yield
+    except (asyncpg.QueryCanceledError, DBAPIError) as error:
+        if isinstance(error, DBAPIError) and not isinstance(_cause(error), asyncpg.QueryCanceledError):
+            raise
+        raise StorageUnavailable(
+            f"The query was stopped at its time limit of {timeout_ms} ms: "
+            "ask for a shorter range or for less at once, or try again"
+        ) from error
 
 
 @contextmanager

@@ -15,10 +15,9 @@ import asyncpg
 import msgspec
 from sqlalchemy import bindparam, func, select
 
-from app.errors import StorageUnavailable
 from app.quantities import Field
 from app.storage import tables
-from app.storage.database import NO_LIMIT, Database
+from app.storage.database import NO_LIMIT, Database, time_limit
 from app.storage.measures import Measure, Value
 from app.storage.series import Grid, growth_statement, series_statement
 from app.storage.sources import Segment, Source, stored
@@ -110,16 +109,11 @@ async def reading(database: Database, timeout_ms: int | None) -> AsyncIterator["
 
     Raises StorageUnavailable for a statement that takes longer.
     """
-    async with database.driver_transaction() as connection:
-        try:
+    with time_limit(timeout_ms):
+        async with database.driver_transaction() as connection:
             reader = Reader(connection, timeout_ms)
             await reader.set_limits()
             yield reader
-        except asyncpg.QueryCanceledError as error:
-            raise StorageUnavailable(
-                f"The query was stopped at its time limit of {timeout_ms} ms: "
-                "ask for a shorter range or for less at once, or try again"
-            ) from error
 
 
 class Reader:

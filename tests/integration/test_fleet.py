@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from app.model import CallerRole, GpuDevice
 from app.storage.database import Database
+from tests.databases import WITH_TIMERS
 from tests.fakes import FakeClock
 from tests.rest_app import ORG, OTHER_ORG, Api, register, rest_api, worker_did
 
@@ -49,6 +50,21 @@ async def online(api: Api, database: Database, clock: FakeClock, name: str, *gpu
     await register(database, node_id, *gpus, now=clock.now())
     await worker_did(database, node_id, last_heartbeat=clock.now(), **state)
     return node_id
+
+
+@pytest.mark.parametrize("server", WITH_TIMERS, indirect=True)
+async def test_questions_that_take_too_long_are_stopped(api: Api, database: Database, clock: FakeClock) -> None:
+    """Whatever is asked of the fleet or of what happened: 503, and the sentence says what the limit is."""
+    node = await make(api, "n")
+    paths = ("/fleet/summary", "/fleet/prometheus", f"/nodes/{node}/status-history", f"/nodes/{node}/events")
+    async with rest_api(database, clock, query_timeout_ms=100) as hurried:
+        async with database.transaction() as other:
+            await other.execute(text("LOCK TABLE nodes IN ACCESS EXCLUSIVE MODE"))
+            for path in paths:
+                answer = await hurried("GET", path, role=CallerRole.VIEWER)
+                assert answer.status_code == 503
+                assert "time limit of 100 ms" in answer.json()["message"]
+        assert {(await hurried("GET", path, role=CallerRole.VIEWER)).status_code for path in paths} == {200}
 
 
 async def test_an_empty_fleet(api: Api) -> None:
