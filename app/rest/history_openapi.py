@@ -91,11 +91,15 @@ AGGREGATES: Final = (
     "rate (a second) and increase are of counters, aware of restarts"
 )
 
+TZ: Final = (
+    "The time zone whose midnights part the days of interval=1d; default UTC. Where nothing finer than hours is kept, an "
+    "hour that a midnight cuts (in Asia/Kolkata, say) counts in the day in which it starts"
+)
 COMMON: Final[dict[str, tuple[str, str | None]]] = {
     "from": ("First moment, inclusive; default one hour before `to`. " + MOMENT_FORMS, "now-6h"),
     "to": ("Last moment, exclusive; default now. The same forms", "now"),
     "interval": (INTERVAL, "5m"),
-    "tz": ("The time zone whose midnights part the days of interval=1d; default UTC", "Asia/Ho_Chi_Minh"),
+    "tz": (TZ, "Asia/Ho_Chi_Minh"),
     "fill": ("Where nothing was measured: no point, null, the last value, or a line between neighbours", "null"),
 }
 

@@ -414,6 +414,26 @@ async def test_days_of_a_time_zone_begin_at_its_midnights(node: Node) -> None:
         assert [(time[8:13], number) for time, number in points] == expected
 
 
+async def test_days_that_cut_hours_are_there_as_long_as_hours_are(node: Node) -> None:
+    """Of what nothing finer is kept, an hour that Kolkata's midnight cuts counts in the day in which it starts."""
+    begin = datetime(2026, 10, 24, tzinfo=UTC)
+    end = begin + timedelta(days=4)
+    async with node.database.transaction() as connection:
+        await node.engine.make_room(connection, [begin.date() + timedelta(days=day) for day in range(4)])
+    halves = {begin + timedelta(minutes=30 * half): half for half in range(4 * 48)}
+    await node.insert(tables.gpu_metrics, dict.fromkeys(halves, (10, *((None,) * 5))), 2)
+    await node.roll_up(end)
+    kept = {"gpu_metrics": timedelta(days=10), "gpu_metrics_5m": timedelta(days=20), "gpu_metrics_1h": None}
+    old = History(node.database, FakeClock(), query_timeout_ms=10_000, kept=kept)
+    asked = {"from": begin.isoformat(), "to": end.isoformat(), "interval": "1d", "tz": "Asia/Kolkata"}
+    for agg, expected in {"count": [38, 48, 48, 48, 10], "p50": [1] * 5}.items():
+        parameters = [*asked.items(), ("fields", "utilization"), ("agg", agg)]
+        found = await old.read(GPU_HISTORY, CALLER, node.id, parameters)
+        assert found.source == "gpu_metrics_1h"
+        assert found.series[0].values == expected
+        assert [f"{time:%dT%H:%M}" for time in found.series[0].times] == [f"{day}T18:30" for day in range(23, 28)]
+
+
 async def test_gaps_are_filled_as_asked(node: Node) -> None:
     """Nothing, null, the last value, or the line between two; never 0."""
     begin = START - timedelta(hours=1)

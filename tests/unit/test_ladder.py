@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,6 +75,24 @@ def test_where_samples_are_gone_the_finest_bucket_that_is_kept_counts_as_a_whole
     assert [str(each.table.name) for each in ladder(KEPT).segments(TimeRange(long_ago, long_ago + HOUR))] == [
         "gpu_metrics_1d"
     ]
+
+
+def test_days_that_cut_hours_are_made_of_hours_where_nothing_finer_is_kept() -> None:
+    """An hour that Kolkata's midnight cuts counts in the day in which it starts; no hour is left out or counts twice."""
+    zone = Buckets(Interval.DAY, ZoneInfo("Asia/Kolkata"))
+
+    def served(start: datetime, end: datetime) -> list[tuple[str, str, str]]:
+        asked = TimeRange(start, end)
+        made = Ladder(GPU_METRICS, GPU_METRICS.rollups, Reach(KEPT, ALL, NOW))
+        return shown(made.fitting(zone, asked).segments(asked))
+
+    midnight = datetime(2026, 5, 26, 18, 30, tzinfo=UTC)  # five minutes are kept from the 28th at 12:00 on
+    assert served(midnight, midnight + DAY) == [("gpu_metrics_1h", "26 19:00", "27 19:00")]
+    assert served(midnight + DAY, midnight + 3 * DAY) == [
+        ("gpu_metrics_1h", "27 19:00", "28 12:00"),
+        ("gpu_metrics_5m", "28 12:00", "29 18:30"),
+    ]
+    assert served(midnight + 3 * DAY, midnight + 4 * DAY) == [("gpu_metrics_5m", "29 18:30", "30 18:30")]
 
 
 @given(
