@@ -4,7 +4,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.build import looks, variables
 from dashboards.build.frame import board, went_and_came_back
-from dashboards.build.looks import NODE_COLUMNS, PERCENT_GAUGE, SPREAD, colour, column, fill_below
+from dashboards.build.looks import NODE_COLUMNS, NODE_LINK, PERCENT_GAUGE, SPREAD, colour, column, fill_below
 from dashboards.build.panels import AnyPanel, buckets, curves, rows, stats
 from dashboards.build.sql import (
     FLEET_LADDER,
@@ -20,6 +20,7 @@ from dashboards.build.sql import (
     measured,
     nodes_chosen,
     nodes_measured,
+    steps_of,
 )
 
 PRESENT = f"""
@@ -158,7 +159,8 @@ def _energy() -> AnyPanel:
     source = measured(FLEET_LADDER, "time, power_usage_sum, hours", nodes_measured())
     return stats(
         "Energy in this range",
-        "What the GPUs drew: mean watts of each bucket times its hours. The price of a kWh is chosen above.",
+        "What the GPUs drew: mean watts of each step times its hours. The price of a kWh is chosen above. "
+        + steps_of(FLEET_LADDER),
         f"""
 SELECT sum(power_usage_sum * hours) / 1000 AS "Energy",
        sum(power_usage_sum * hours) / 1000 * nullif(${{price_kwh:sqlstring}}, '')::float8 AS "Cost"
@@ -174,7 +176,8 @@ def _utilisation() -> AnyPanel:
     source = measured(GPU_LADDER, "time, samples, utilization_avg", gpus_measured())
     return curves(
         "GPU utilisation",
-        "Mean over the fleet, and its spread: a tenth of the GPUs is below the lower line, a tenth above the upper one.",
+        "Mean over the fleet, and its spread: a tenth of the GPUs is below the lower line, a tenth above the upper one. "
+        + steps_of(GPU_LADDER),
         f"""
 SELECT time, {mean("utilization_avg")} AS "Mean",
        percentile_cont(0.1) WITHIN GROUP (ORDER BY utilization_avg) AS "p10",
@@ -192,7 +195,7 @@ def _temperature() -> AnyPanel:
     source = measured(FLEET_LADDER, "time, samples, temperature_avg, temperature_max", nodes_measured())
     return curves(
         "GPU temperature",
-        "Mean over the fleet, and the hottest moment of any GPU.",
+        f"Mean over the fleet, and the hottest moment of any GPU. {steps_of(FLEET_LADDER)}",
         f"""
 SELECT time, {mean("temperature_avg")} AS "Mean", max(temperature_max) AS "Hottest"
 FROM {source}
@@ -209,7 +212,7 @@ def _power() -> AnyPanel:
     source = measured(FLEET_LADDER, "time, node_id, org_id, power_usage_sum", nodes_measured())
     return curves(
         "Power drawn by GPUs, by org",
-        "Mean watts of all GPUs added up.",
+        f"Mean watts of all GPUs added up. {steps_of(FLEET_LADDER)}",
         f"""
 SELECT time, org_id AS metric, sum(power_usage_sum) AS value
 FROM {source}
@@ -224,7 +227,7 @@ def _memory() -> AnyPanel:
     source = measured(FLEET_LADDER, "time, memory_used_sum, memory_total_sum", nodes_measured())
     return curves(
         "GPU memory",
-        "What is in use of the GPUs' memory, and all there is. GB are 2^30 bytes.",
+        f"What is in use of the GPUs' memory, and all there is. {steps_of(FLEET_LADDER)}",
         f"""
 SELECT time, sum(memory_used_sum) AS "In use", sum(memory_total_sum) AS "All"
 FROM {source}
@@ -250,13 +253,14 @@ LIMIT 100
 """,
         unit=looks.COUNT,
         columns={
-            "Model": column(width=170),
-            "Free": column(steps=((None, "text"), (1, "green")), cell="color-text"),
-            "Idle": column(steps=looks.NOTABLE, cell="color-text"),
+            "Model": column(width=150),
+            "GPUs": column(width=65),
+            "Free": column(steps=((None, "text"), (1, "green")), cell="color-text", width=65),
+            "Idle": column(steps=looks.NOTABLE, cell="color-text", width=65),
             "Utilisation": PERCENT_GAUGE,
             "Memory": PERCENT_GAUGE,
-            "Hottest": column(unit=looks.CELSIUS, steps=looks.HEAT, cell="color-text", decimals=0),
-            "Power": column(unit=looks.WATT, decimals=1),
+            "Hottest": column(unit=looks.CELSIUS, steps=looks.HEAT, cell="color-text", width=80, decimals=0),
+            "Power": column(unit=looks.WATT, width=90, decimals=1),
         },
     )
 
@@ -265,13 +269,14 @@ def _tenths() -> AnyPanel:
     source = measured(GPU_LADDER, "time, utilization_avg", gpus_measured())
     return buckets(
         "Utilisation of the fleet over time",
-        "How many GPUs were used how much: each cell counts those whose mean lies in that tenth.",
+        "How many GPUs were used how much: each cell counts those whose mean lies in that tenth. "
+        + steps_of(GPU_LADDER),
         f"SELECT time, {TENTHS}\nFROM {source}\nGROUP BY time ORDER BY time",
         unit=looks.COUNT,
     )
 
 
-def _ranked(title: str, description: str, order: str) -> AnyPanel:
+def _ranked(title: str, sorting: str, order: str) -> AnyPanel:
     source = measured(
         FLEET_LADDER,
         "node_id, node_name, samples, utilization_avg, memory_used_sum, memory_total_sum",
@@ -279,7 +284,7 @@ def _ranked(title: str, description: str, order: str) -> AnyPanel:
     )
     return rows(
         title,
-        description,
+        f"Mean utilisation of a node's GPUs over this range, {sorting}. {steps_of(FLEET_LADDER)}",
         f"""
 SELECT node_id, min(node_name) AS "Node", {mean("utilization_avg")} AS "Utilisation",
        100 * sum(memory_used_sum) / nullif(sum(memory_total_sum), 0) AS "Memory"
@@ -295,11 +300,11 @@ LIMIT 10
 
 
 def _busiest() -> AnyPanel:
-    return _ranked("Busiest nodes", "Mean utilisation of a node's GPUs over this range, highest first.", "DESC")
+    return _ranked("Busiest nodes", "highest first", "DESC")
 
 
 def _idlest() -> AnyPanel:
-    return _ranked("Idlest nodes", "Mean utilisation of a node's GPUs over this range, lowest first.", "ASC")
+    return _ranked("Idlest nodes", "lowest first", "ASC")
 
 
 def _hottest() -> AnyPanel:
@@ -307,8 +312,8 @@ def _hottest() -> AnyPanel:
         "Hottest GPUs now",
         "What was last heard of the GPUs of nodes that are online.",
         f"""
-SELECT node_id, node_name AS "Node", device_id AS "GPU", gpu_model AS "Model", temperature AS "Temperature",
-       power_usage AS "Power"
+SELECT node_id, node_name AS "Node", temperature AS "Temperature", power_usage AS "Power", gpu_model AS "Model",
+       device_id AS "GPU"
 FROM ({PRESENT}) AS present
 WHERE temperature IS NOT NULL
 ORDER BY temperature DESC, node_name, device_id
@@ -319,8 +324,9 @@ LIMIT 10
         height=11,
         columns=NODE_COLUMNS
         | {
-            "Temperature": column(steps=looks.HEAT, cell="gauge", limits=(20, 100), decimals=0),
-            "Power": column(unit=looks.WATT, width=80, decimals=0),
+            "Temperature": column(steps=looks.HEAT, cell="gauge", limits=(20, 100), width=140, decimals=0),
+            "Power": column(unit=looks.WATT, width=70, decimals=0),
+            "Model": column(width=110),
         },
     )
 
@@ -348,6 +354,7 @@ GROUP BY time ORDER BY time
 """,
         unit=looks.COUNT,
         stacked=True,
+        many=True,
         calcs=("min", "max", "lastNotNull"),
         columns={status.title(): column(colour(shade)) for status, shade in looks.STATUS_COLOURS.items()},
     )
@@ -369,11 +376,12 @@ LIMIT 100
         unit="string",
         columns=NODE_COLUMNS
         | {
+            "Node": column(link=NODE_LINK, width=130),
             "Offline since": column(unit=looks.TIME, width=160),
             "Until": column(unit=looks.TIME, width=160),
             "For": column(
                 unit=looks.SECONDS,
-                width=100,
+                width=90,
                 steps=((None, "text"), (3600, "orange"), (86400, "red")),
                 cell="color-text",
             ),

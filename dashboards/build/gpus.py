@@ -10,19 +10,24 @@ from dashboards.build.sql import (
     DAY,
     FLEET_LADDER,
     FROM,
-    GPU_LADDER,
-    HISTOGRAM_LADDER,
     IDLE,
     IDLE_SAMPLES,
+    RANGE,
     SETTLED,
     TO,
+    WEEK_LADDER,
+    Rung,
     gpus_measured,
     mean,
     measured,
     nodes_measured,
+    over_range,
+    steps_of,
 )
 
 GPU_HOUR = "nullif(${price_gpu_hour:sqlstring}, '')::float8"
+WHOLE = "Hours that are over count, and nothing newer."
+"""What panels of `over_range` say."""
 KWH = "nullif(${price_kwh:sqlstring}, '')::float8"
 ENERGY = "sum(power_usage_avg * samples) / 60 / 1000"
 """kWh, of samples a minute apart."""
@@ -47,18 +52,18 @@ def dashboard() -> Dashboard:
         rows=[
             ("", [_hours(), _spread()]),
             ("", [_percentiles(), _models(), _orgs(), _idle_hours()]),
-            ("When", [_weekdays(), _histogram()]),
-            ("Who", [_nodes(), _idle()]),
+            ("When", [_weekdays()]),
+            ("Who", [_nodes(), _histogram(), _idle()]),
         ],
     )
 
 
 def _hours() -> AnyPanel:
-    source = measured(HISTOGRAM_LADDER, f"samples, power_usage_avg, {IDLE_SAMPLES} AS idle_samples", gpus_measured())
+    source = over_range(f"samples, power_usage_avg, {IDLE_SAMPLES} AS idle_samples", gpus_measured())
     return stats(
         "GPU-hours in this range",
         f"Time that GPUs were there, a sample being a minute, and how much of it they were under {IDLE} % in use; "
-        "what those hours would have earned, and what all energy cost, at the prices chosen above.",
+        f"what those hours would have earned, and what all energy cost, at the prices chosen above. {WHOLE}",
         f"""
 SELECT sum(samples) / 60.0 AS "GPU-hours", sum(idle_samples) / 60.0 AS "Idle GPU-hours",
        100.0 * sum(idle_samples) / nullif(sum(samples), 0) AS "Idle share",
@@ -66,7 +71,7 @@ SELECT sum(samples) / 60.0 AS "GPU-hours", sum(idle_samples) / 60.0 AS "Idle GPU
        {ENERGY} AS "Energy", {ENERGY} * {KWH} AS "Energy cost"
 FROM {source}
 """,
-        unit=looks.HOURS,
+        unit=looks.GPU_HOURS,
         span=14,
         columns={
             "GPU-hours": column(unit=looks.MONEY, decimals=0),
@@ -80,10 +85,10 @@ FROM {source}
 
 
 def _spread() -> AnyPanel:
-    source = measured(HISTOGRAM_LADDER, "node_id, device_id, samples, utilization_avg", gpus_measured())
+    source = over_range("node_id, device_id, samples, utilization_avg", gpus_measured())
     return stats(
         "Utilisation of GPUs in this range",
-        "The mean, and percentiles across GPUs of their means: half of the GPUs are used less than p50.",
+        f"The mean, and percentiles across GPUs of their means: half of the GPUs are used less than p50. {WHOLE}",
         f"""
 SELECT sum(utilization * samples) / nullif(sum(samples), 0) AS "Mean",
        percentile_cont(0.1) WITHIN GROUP (ORDER BY utilization) AS "p10",
@@ -101,10 +106,11 @@ WHERE utilization IS NOT NULL
 
 
 def _percentiles() -> AnyPanel:
-    source = measured(GPU_LADDER, "time, samples, utilization_avg", gpus_measured())
+    source = measured(WEEK_LADDER, "time, samples, utilization_avg", gpus_measured(), settled=True)
     return curves(
         "Percentiles across GPUs",
-        "Of the GPUs' means: half of them lie between p25 and p75, a tenth below p10, a tenth above p90.",
+        "Of the GPUs' means: half of them lie between p25 and p75, a tenth below p10, a tenth above p90. "
+        + steps_of(WEEK_LADDER, settled=True),
         f"""
 SELECT time, {mean("utilization_avg")} AS "Mean",
        (percentiles)[1] AS "p10", (percentiles)[2] AS "p25", (percentiles)[3] AS "p50", (percentiles)[4] AS "p75",
@@ -117,6 +123,7 @@ GROUP BY time ORDER BY time
         ),
         unit=looks.PERCENT,
         limits=(0, 100),
+        many=True,
         columns={
             "Mean": column(colour("blue")),
             "p10": column(*SPREAD),
@@ -128,10 +135,11 @@ GROUP BY time ORDER BY time
     )
 
 
-def _by(what: str, title: str, source: str) -> AnyPanel:
+def _by(what: str, title: str, ladder: tuple[Rung, ...], where: str) -> AnyPanel:
+    source = measured(ladder, f"time, {what}, samples, utilization_avg", where, settled=True)
     return curves(
         title,
-        "Mean utilisation, each bucket weighing as much as it has samples.",
+        f"Mean utilisation, each bucket weighing as much as it has samples. {steps_of(ladder, settled=True)}",
         f"""
 SELECT time, {what} AS metric, {mean("utilization_avg")} AS value
 FROM {source}
@@ -139,30 +147,31 @@ GROUP BY time, {what} ORDER BY time, {what}
 """,
         unit=looks.PERCENT,
         limits=(0, 100),
+        many=True,
     )
 
 
 def _models() -> AnyPanel:
-    source = measured(GPU_LADDER, "time, gpu_model, samples, utilization_avg", gpus_measured())
-    return _by("gpu_model", "By model", source)
+    return _by("gpu_model", "By model", WEEK_LADDER, gpus_measured())
 
 
 def _orgs() -> AnyPanel:
-    source = measured(FLEET_LADDER, "time, org_id, samples, utilization_avg", nodes_measured(), settled=True)
-    return _by("org_id", "By org", source)
+    return _by("org_id", "By org", FLEET_LADDER, nodes_measured())
 
 
 def _idle_hours() -> AnyPanel:
-    source = measured(HISTOGRAM_LADDER, f"time, samples, {IDLE_SAMPLES} AS idle_samples", gpus_measured())
+    width = f"CASE WHEN {RANGE} <= {3 * DAY} THEN interval '1 hour' ELSE interval '1 day' END"
+    time = f"date_bin({width}, time, 'epoch'::timestamptz) AS time"
+    source = over_range(f"{time}, samples, {IDLE_SAMPLES} AS idle_samples", gpus_measured())
     return curves(
         "GPU-hours, at work and idle",
-        f"By hours up to three days, else by days (UTC). Idle: under {IDLE} % in use; a sample is a minute.",
+        f"By hours up to three days, else by days (UTC). Idle: under {IDLE} % in use; a sample is a minute. {WHOLE}",
         f"""
 SELECT time, sum(samples - idle_samples) / 60.0 AS "At work", sum(idle_samples) / 60.0 AS "Idle"
 FROM {source}
 GROUP BY time ORDER BY time
 """,
-        unit=looks.HOURS,
+        unit=looks.GPU_HOURS,
         stacked=True,
         bars=True,
         calcs=("sum",),
@@ -177,11 +186,10 @@ def _weekdays() -> AnyPanel:
         cell="color-background",
         limits=(0, 100),
         decimals=0,
-        width=46,
     )
     return rows(
         "Hours of the day by weekday",
-        "Mean utilisation in the time zone chosen above. Of a longer range its last 31 days.",
+        "Mean utilisation in the time zone chosen above, of hours that are over. Of a longer range its last 31 days.",
         f"""
 SELECT weekdays.name AS "Weekday", {HOURS}
 FROM (VALUES {WEEKDAYS}) AS weekdays (weekday, name)
@@ -196,17 +204,17 @@ LEFT JOIN (
 GROUP BY weekday, weekdays.name ORDER BY weekday
 """,
         unit=looks.PERCENT,
-        span=16,
+        span=24,
         height=9,
         columns={"Weekday": column(width=110)} | {f"{hour:02}": cells for hour in range(24)},
     )
 
 
 def _histogram() -> AnyPanel:
-    source = measured(HISTOGRAM_LADDER, "node_id, device_id, samples, utilization_avg", gpus_measured())
+    source = over_range("node_id, device_id, samples, utilization_avg", gpus_measured())
     return bars(
         "GPUs by utilisation",
-        "How many GPUs had which mean over this range.",
+        f"How many GPUs had which mean over this range. {WHOLE}",
         f"""
 SELECT low || '–' || low + 10 || ' %' AS "Utilisation", count(utilization) AS "GPUs"
 FROM generate_series(0, 90, 10) AS low
@@ -215,23 +223,22 @@ LEFT JOIN (SELECT {mean("utilization_avg")} AS utilization FROM {source} GROUP B
 GROUP BY low ORDER BY low
 """,
         unit=looks.COUNT,
-        span=8,
-        height=9,
+        span=9,
+        height=12,
         by="Utilisation",
         columns={"GPUs": column(colour("blue"))},
     )
 
 
 def _nodes() -> AnyPanel:
-    source = measured(
-        HISTOGRAM_LADDER,
+    source = over_range(
         f"node_id, node_name, org_id, device_id, samples, utilization_avg, memory_used_avg, memory_total_avg, "
         f"power_usage_avg, {IDLE_SAMPLES} AS idle_samples",
         gpus_measured(),
     )
     return rows(
         "Nodes",
-        "Each node's GPUs over this range, least used first.",
+        f"Each node's GPUs over this range, least used first. {WHOLE}",
         f"""
 SELECT node_id, node_name AS "Node", org_id AS "Org", count(DISTINCT device_id) AS "GPUs",
        {mean("utilization_avg")} AS "Utilisation",
@@ -242,8 +249,9 @@ GROUP BY node_id, node_name, org_id ORDER BY "Utilisation" NULLS LAST, node_name
 LIMIT 500
 """,
         unit=looks.COUNT,
+        span=15,
         height=12,
-        filterable=True,
+        filterable=("Node", "Org"),
         columns=NODE_COLUMNS
         | {
             "GPUs": column(width=60),
@@ -256,15 +264,14 @@ LIMIT 500
 
 
 def _idle() -> AnyPanel:
-    source = measured(
-        HISTOGRAM_LADDER,
+    source = over_range(
         f"node_id, node_name, device_id, gpu_model, samples, memory_used_avg, {IDLE_SAMPLES} AS idle_samples",
         gpus_measured(),
     )
     return rows(
         "Idle GPUs",
         f"GPUs by the hours that they were under {IDLE} % in use, what they would have earned in them, and the memory "
-        "that was held all the same.",
+        f"that was held all the same. {WHOLE}",
         f"""
 SELECT node_id, node_name AS "Node", device_id AS "GPU", gpu_model AS "Model", sum(idle_samples) / 60.0 AS "Idle hours",
        100.0 * sum(idle_samples) / nullif(sum(samples), 0) AS "Idle",
@@ -276,11 +283,13 @@ ORDER BY "Idle hours" DESC, node_name, device_id
 LIMIT 100
 """,
         unit=looks.COUNT,
+        span=24,
         height=12,
-        filterable=True,
+        filterable=("Node", "GPU", "Model"),
         columns=NODE_COLUMNS
         | {
-            "Idle hours": column(unit=looks.HOURS, width=90, decimals=1),
+            "GPU": column(width=350),
+            "Idle hours": column(unit=looks.HOURS, width=110, decimals=1),
             "Idle": column(
                 unit=looks.PERCENT,
                 cell="gauge",
@@ -288,7 +297,7 @@ LIMIT 100
                 steps=((None, "green"), (25, "orange"), (50, "red")),
                 decimals=0,
             ),
-            "Memory held": column(unit=looks.GB, width=100, decimals=1),
-            "Not earned": column(unit=looks.MONEY, width=90, decimals=2),
+            "Memory held": column(unit=looks.GB, width=110, decimals=1),
+            "Not earned": column(unit=looks.MONEY, width=110, decimals=2),
         },
     )

@@ -15,6 +15,7 @@ from dashboards.build.sql import (
     measured,
     nodes_chosen,
     nodes_measured,
+    steps_of,
 )
 
 SILENT = 90
@@ -224,11 +225,12 @@ LIMIT 50
         unit=looks.WATT,
         columns=NODE_COLUMNS
         | {
+            "Model": column(width=120),
             "Utilisation": column(unit=looks.PERCENT, width=90, decimals=0),
-            "Power": column(width=80, decimals=0),
-            "Usual": column(width=80, decimals=0),
+            "Power": column(width=75, decimals=0),
+            "Usual": column(width=75, decimals=0),
             "Off by": column(
-                unit=looks.PERCENT, steps=((None, "purple"), (0, "orange")), cell="color-text", width=90, decimals=0
+                unit=looks.PERCENT, steps=((None, "purple"), (0, "orange")), cell="color-text", width=75, decimals=0
             ),
         },
     )
@@ -238,7 +240,7 @@ def _temperatures() -> AnyPanel:
     source = measured(GPU_LADDER, "time, temperature_avg, temperature_max", gpus_measured(), settled=True)
     return curves(
         "Temperatures across GPUs",
-        "Percentiles of the GPUs' means, and the hottest moment of any.",
+        f"Percentiles of the GPUs' means, and the hottest moment of any. {steps_of(GPU_LADDER, settled=True)}",
         f"""
 SELECT time, percentile_cont(0.5) WITHIN GROUP (ORDER BY temperature_avg) AS "p50",
        percentile_cont(0.95) WITHIN GROUP (ORDER BY temperature_avg) AS "p95", max(temperature_max) AS "Hottest"

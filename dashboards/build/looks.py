@@ -4,8 +4,11 @@ from typing import Final
 
 from grafana_foundation_sdk.builders.dashboard import DashboardLink, FieldColor, ThresholdsConfig
 from grafana_foundation_sdk.models.dashboard import (
+    DashboardSpecialValueMapOptions,
     DynamicConfigValue,
     FieldColorModeId,
+    SpecialValueMap,
+    SpecialValueMatch,
     Threshold,
     ThresholdsMode,
     ValueMap,
@@ -17,9 +20,9 @@ Steps = tuple[tuple[float | None, str], ...]
 
 PERCENT, CELSIUS, WATT, KWH, GB, COUNT, SECONDS = "percent", "celsius", "watt", "kwatth", "gbytes", "short", "s"
 """Our GB are 2^30 bytes, which Grafana calls gbytes."""
-MILLISECONDS, BYTES, BYTES_A_SECOND, HOURS, MONEY, TIME, AGO = (
-    *("ms", "bytes", "Bps", "h", "locale", "dateTimeAsIso", "dateTimeFromNow"),
-)
+MILLISECONDS, BYTES, BYTES_A_SECOND, MONEY, TIME = "ms", "bytes", "Bps", "locale", "dateTimeAsIso"
+HOURS, GPU_HOURS = "suffix:h", "suffix:GPU-h"
+"""Numbers as they are: Grafana's own unit of hours makes weeks and years of them."""
 
 PLAIN: Final[Steps] = ((None, "blue"),)
 GOOD: Final[Steps] = ((None, "green"),)
@@ -47,6 +50,11 @@ STATUSES: Final = ValueMap(
         for index, (status, colour) in enumerate(STATUS_COLOURS.items())
     }
 )
+
+WITHOUT_COLOUR: Final = SpecialValueMap(
+    DashboardSpecialValueMapOptions(SpecialValueMatch.NULL, ValueMappingResult(text="–", color="text"))
+)
+"""For an empty value in a column whose values have a colour."""
 
 NODE_LINK: Final = "/d/aiwm-node?var-node=${__data.fields.node_id}&${__url_time_range}"
 

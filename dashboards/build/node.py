@@ -14,9 +14,11 @@ from dashboards.build.sql import (
     ONE_NODE,
     RANGE,
     TO,
+    broken_at_gaps,
     bucket,
     chosen,
     measured,
+    steps_of,
 )
 
 NODE = "node_id IN (${node:sqlstring})"
@@ -38,6 +40,27 @@ KINDS = {
     "tokens_revoked": "yellow",
     "deleted": "red",
 }
+SIZE = """
+    CASE WHEN {field} < 1024 THEN round({field}::numeric, 1)::float8 || ' GiB'
+         ELSE round({field}::numeric / 1024, 2)::float8 || ' TiB' END"""
+"""As the panels show it."""
+CHANGED = """
+    (SELECT string_agg(concat_ws(' ', key, nullif(concat_ws(' → ', value ->> 'from', value ->> 'to'), '')), ', ')
+     FROM jsonb_each(detail -> 'changed'))"""
+GPU = "concat_ws(', ', detail ->> 'deviceId', detail ->> 'model')"
+MORE = {
+    "status": "concat_ws(' → ', detail ->> 'from', detail ->> 'to') || coalesce(': ' || (detail ->> 'reason'), '')",
+    "created": "detail ->> 'name'",
+    "changed": CHANGED,
+    "registered": "concat_ws(', ', detail ->> 'hostname', detail ->> 'os', detail ->> 'cpuModel')",
+    "hardware_changed": CHANGED,
+    "gpu_appeared": GPU,
+    "gpu_vanished": GPU,
+    "taken_over": "'by another connection'",
+    "clock_skew": "round((detail ->> 'clockSkewMs')::numeric / 1000, 1) || ' s behind the server'",
+    "token_made": "'good until ' || (detail ->> 'expiresAt')",
+}
+"""What is worth telling of an event, by its kind."""
 HARDWARE = {
     "Name": "node_name",
     "_id": "node_id",
@@ -47,8 +70,8 @@ HARDWARE = {
     "Operating system": "os",
     "CPU": "cpu_model",
     "CPU cores": "cpu_cores::text",
-    "Memory": "round(ram_total::numeric, 1) || ' GB'",
-    "Disk": "round(disk_total::numeric, 1) || ' GB'",
+    "Memory": SIZE.format(field="ram_total"),
+    "Disk": SIZE.format(field="disk_total"),
     "GPUs": "(SELECT string_agg(DISTINCT gpu_model, ', ') FROM history.gpus g WHERE g.node_id = n.node_id AND g.removed_at IS NULL)",
     "Address": "ip_address",
     "Public address": "public_ip_address",
@@ -85,15 +108,20 @@ def dashboard() -> Dashboard:
 def _status() -> AnyPanel:
     return stats(
         "Status",
-        "The status now, and when the node last sent a heartbeat and metrics.",
+        "The status now, and for how long the node has sent neither heartbeat nor metrics.",
         f"""
-SELECT status AS "Status", last_heartbeat AS "Last heartbeat", last_metrics_at AS "Last metrics"
+SELECT status AS "Status", extract(epoch FROM now() - last_heartbeat)::float8 AS "Since heartbeat",
+       extract(epoch FROM now() - last_metrics_at)::float8 AS "Since metrics"
 FROM history.nodes
 WHERE {NODE}
 """,
-        unit=looks.AGO,
+        unit=looks.SECONDS,
         span=8,
-        columns={"Status": column(unit="string", statuses=True)},
+        columns={
+            "Status": column(unit="string", statuses=True),
+            "Since heartbeat": column(decimals=0),
+            "Since metrics": column(decimals=0),
+        },
     )
 
 
@@ -124,7 +152,7 @@ def _range() -> AnyPanel:
     source = measured(NODE_GPU_LADDER, "power_usage_avg, hours", ONE_NODE)
     return stats(
         "In this range",
-        "Uptime: online ÷ (online + offline). Energy: what its GPUs drew.",
+        f"Uptime: online ÷ (online + offline). Energy: what its GPUs drew. {steps_of(NODE_GPU_LADDER)}",
         f"""
 SELECT (SELECT 100 * sum(length) FILTER (WHERE status = 'online') / nullif(sum(length), 0)
         FROM (SELECT status, extract(epoch FROM least(coalesce(ended_at, now()), {TO})
@@ -174,36 +202,45 @@ LIMIT 200
 """,
         unit=looks.PERCENT,
         span=24,
+        height=10,
         columns={
-            "GPU": column(width=330),
+            "GPU": column(width=350),
             "Utilisation": PERCENT_GAUGE,
             "Memory": PERCENT_GAUGE,
             "Memory in all": column(unit=looks.GB, width=110, decimals=0),
             "Temperature": column(unit=looks.CELSIUS, steps=looks.HEAT, cell="gauge", limits=(20, 100), decimals=0),
             "Power": column(unit=looks.WATT, width=90, decimals=0),
             "First seen": column(unit=looks.TIME, width=160),
-            "Removed": column(unit=looks.TIME, width=160, steps=((None, "red"),), cell="color-text"),
+            "Removed": column(
+                DynamicConfigValue("mappings", [looks.WITHOUT_COLOUR]),
+                unit=looks.TIME,
+                width=160,
+                steps=((None, "red"),),
+                cell="color-text",
+            ),
         },
     )
 
 
-def _by_gpu(title: str, description: str, value: str, fields: str, **more: object) -> AnyPanel:
-    source = measured(NODE_GPU_LADDER, f"time, device_id, {fields}", GPUS_MEASURED)
+def _by_gpu(title: str, description: str, field: str, **more: object) -> AnyPanel:
+    source = measured(NODE_GPU_LADDER, f"time, step, device_id, {field}", GPUS_MEASURED)
     return curves(
         title,
-        description,
+        f"{description} {steps_of(NODE_GPU_LADDER)}",
         f"""
-SELECT time, device_id AS metric, {value} AS value
-FROM {source}
+SELECT time, device_id AS metric, {field} AS value
+FROM {broken_at_gaps("device_id", field, source)}
 ORDER BY time, device_id
 """,
+        many=True,
+        calcs=("max", "lastNotNull"),
         **more,  # type: ignore[arg-type]
     )
 
 
 def _utilisation() -> AnyPanel:
     return _by_gpu(
-        *("Utilisation of each GPU", "Mean of each bucket.", "utilization_avg", "utilization_avg"),
+        *("Utilisation of each GPU", "Mean of each step.", "utilization_avg"),
         unit=looks.PERCENT,
         limits=(0, 100),
     )
@@ -211,19 +248,14 @@ def _utilisation() -> AnyPanel:
 
 def _memory_of_gpus() -> AnyPanel:
     return _by_gpu(
-        *(
-            "Memory of each GPU",
-            "In use, mean of each bucket. GB are 2^30 bytes.",
-            "memory_used_avg",
-            "memory_used_avg",
-        ),
+        *("Memory of each GPU", "In use, mean of each step.", "memory_used_avg"),
         unit=looks.GB,
     )
 
 
 def _temperature() -> AnyPanel:
     return _by_gpu(
-        *("Temperature of each GPU", "The hottest moment of each bucket.", "temperature_max", "temperature_max"),
+        *("Temperature of each GPU", "The hottest moment of each step.", "temperature_max"),
         unit=looks.CELSIUS,
         limits=(None, None),
         steps=looks.HEAT,
@@ -232,12 +264,7 @@ def _temperature() -> AnyPanel:
 
 def _power() -> AnyPanel:
     return _by_gpu(
-        *(
-            "Power of each GPU",
-            "Mean watts of each bucket, one GPU upon the other.",
-            "power_usage_avg",
-            "power_usage_avg",
-        ),
+        *("Power of each GPU", "Mean watts of each step, one GPU upon the other.", "power_usage_avg"),
         unit=looks.WATT,
         stacked=True,
     )
@@ -246,12 +273,13 @@ def _power() -> AnyPanel:
 def _machine(
     title: str, description: str, columns: dict[str, str], looks_of: dict[str, list[DynamicConfigValue]], **more: object
 ) -> AnyPanel:
-    source = measured(NODE_LADDER, ", ".join(("time", *columns.values())), ONE_NODE)
+    values = ", ".join(columns.values())
+    source = measured(NODE_LADDER, f"time, step, {values}", ONE_NODE)
     selected = ", ".join(f'{field} AS "{name}"' for name, field in columns.items())
     return curves(
         title,
-        description,
-        f"SELECT time, {selected}\nFROM {source}\nORDER BY time",
+        f"{description} {steps_of(NODE_LADDER)}",
+        f"SELECT time, {selected}\nFROM {broken_at_gaps('', values, source)}\nORDER BY time",
         columns=looks_of,
         **more,  # type: ignore[arg-type]
     )
@@ -280,7 +308,7 @@ def _cpu() -> AnyPanel:
 def _memory() -> AnyPanel:
     return _machine(
         "Memory",
-        "In use and in all. GB are 2^30 bytes.",
+        "In use and in all.",
         {"In use": "memory_used_avg", "All": "memory_total_max"},
         {"In use": column(colour("blue")), "All": column(colour("text"))},
         unit=looks.GB,
@@ -290,7 +318,7 @@ def _memory() -> AnyPanel:
 def _disk() -> AnyPanel:
     return _machine(
         "Disk",
-        "In use and in all. GB are 2^30 bytes.",
+        "In use and in all.",
         {"In use": "disk_used_max", "All": "disk_total_max"},
         {"In use": column(colour("blue")), "All": column(colour("text"))},
         unit=looks.GB,
@@ -298,14 +326,15 @@ def _disk() -> AnyPanel:
 
 
 def _network() -> AnyPanel:
-    source = measured(NODE_LADDER, "time, network_bytes_in_last, network_bytes_out_last", ONE_NODE)
+    source = measured(NODE_LADDER, "time, step, network_bytes_in_last, network_bytes_out_last", ONE_NODE)
     rate = """
-    (CASE WHEN {bytes} >= lag({bytes}) OVER earlier THEN {bytes} - lag({bytes}) OVER earlier ELSE {bytes} END)::float8
+    (CASE WHEN time - lag(time) OVER earlier > 3 * step THEN NULL
+          WHEN {bytes} >= lag({bytes}) OVER earlier THEN {bytes} - lag({bytes}) OVER earlier ELSE {bytes} END)::float8
         / nullif(extract(epoch FROM time - lag(time) OVER earlier), 0)::float8"""
     received, sent = (rate.format(bytes=f"network_bytes_{way}_last") for way in ("in", "out"))
     return curves(
         "Network",
-        "Bytes a second, from counters; one that falls started anew.",
+        f"Bytes a second, from counters; one that falls started anew. {steps_of(NODE_LADDER)}",
         f"""
 SELECT time, {received} AS "Received", {sent} AS "Sent"
 FROM {source}
@@ -383,11 +412,14 @@ def _events() -> AnyPanel:
     kinds = ValueMap(
         {kind: ValueMappingResult(text=kind.replace("_", " "), color=shade) for kind, shade in KINDS.items()}
     )
+    more = "\n".join(f"WHEN '{kind}' THEN {told}" for kind, told in MORE.items())
     return rows(
         "Events",
         "What happened, who did it (empty: the worker or the service), newest first.",
         f"""
-SELECT time AS "Time", kind AS "What", actor AS "Who", detail::text AS "More"
+SELECT time AS "Time", kind AS "What", actor AS "Who", CASE kind
+{more}
+END AS "More"
 FROM history.node_events
 WHERE {NODE} AND $__timeFilter(time)
 ORDER BY time DESC
@@ -396,7 +428,7 @@ LIMIT 200
         unit="string",
         span=14,
         height=12,
-        filterable=True,
+        filterable=("What", "Who"),
         columns={
             "Time": column(unit=looks.TIME, width=160),
             "What": column(DynamicConfigValue("mappings", [kinds]), cell="color-text", width=130),

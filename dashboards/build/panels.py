@@ -8,7 +8,6 @@ from grafana_foundation_sdk.builders.common import (
     GraphThresholdsStyleConfig,
     ReduceDataOptions,
     StackingConfig,
-    TableSortByFieldState,
     VizLegendOptions,
     VizTextDisplayOptions,
     VizTooltipOptions,
@@ -64,7 +63,10 @@ _Panel = TypeVar(
 )
 
 NOTHING: Final = "–"
-TALL: Final = 8
+TALL: Final = 9
+"""A legend of three rows fits below."""
+NARROWEST: Final = 60
+"""Pixels of a column that has no width of its own; Grafana's 150 would push the last ones out of sight."""
 
 
 def stats(
@@ -110,8 +112,9 @@ def curves(
     steps: Steps | None = None,
     stacked: bool = False,
     bars: bool = False,
+    many: bool = False,
 ) -> timeseries.Panel:
-    """Values over time; a gap is a gap. `steps` are drawn as dashed lines."""
+    """Values over time. `steps` are drawn as dashed lines; the legend of `many` series stands beside them."""
     panel = (
         timeseries.Panel()
         .draw_style(GraphDrawStyle.BARS if bars else GraphDrawStyle.LINE)
@@ -122,7 +125,7 @@ def curves(
         .show_points(VisibilityMode.AUTO)
         .span_nulls(False)
         .stacking(StackingConfig().mode(StackingMode.NORMAL if stacked else StackingMode.NONE).group("A"))
-        .legend(_legend(calcs))
+        .legend(_legend(calcs, beside=many))
         .tooltip(VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
         .color_scheme(FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC))
     )
@@ -146,20 +149,19 @@ def rows(
     span: int = 12,
     height: int = TALL,
     columns: Columns | None = None,
-    sort: str | None = None,
-    filterable: bool = False,
+    filterable: Iterable[str] = (),
 ) -> table.Panel:
-    """A table; `sort` names the column by which it falls."""
+    """A table; `filterable` are columns of text by whose values one may choose rows."""
     panel = (
         table.Panel()
         .show_header(True)
         .cell_height(TableCellHeight.SM)
-        .filterable(filterable)
+        .min_width(NARROWEST)
         .color_scheme(FieldColor().mode(FieldColorModeId.THRESHOLDS))
         .thresholds(thresholds(((None, "text"),)))
     )
-    if sort is not None:
-        panel.sort_by([TableSortByFieldState().display_name(sort).desc(True)])
+    for name in filterable:
+        panel.override_by_name(name, [DynamicConfigValue("custom.filterable", True)])
     return _with(panel, title, description, Query(sql, Format.TABLE), unit, span, height, columns)
 
 
@@ -251,10 +253,11 @@ def bars(
     return _with(panel, title, description, Query(sql, Format.TABLE), unit, span, height, columns)
 
 
-def _legend(calcs: Iterable[str]) -> VizLegendOptions:
+def _legend(calcs: Iterable[str], *, beside: bool = False) -> VizLegendOptions:
     chosen = [*calcs]
     mode = LegendDisplayMode.TABLE if chosen else LegendDisplayMode.LIST
-    return VizLegendOptions().display_mode(mode).placement(LegendPlacement.BOTTOM).show_legend(True).calcs(chosen)
+    placement = LegendPlacement.RIGHT if beside else LegendPlacement.BOTTOM
+    return VizLegendOptions().display_mode(mode).placement(placement).show_legend(True).calcs(chosen)
 
 
 def _with(

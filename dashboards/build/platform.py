@@ -157,7 +157,8 @@ LIMIT 100
         span=14,
         height=11,
         columns={
-            "Parts": column(unit=looks.COUNT, width=70),
+            "Parts": column(unit=looks.COUNT, width=65),
+            **dict.fromkeys(("On disk", "In rows", "In columns", "Before"), column(width=100)),
             "Saved": column(unit=looks.PERCENT, steps=looks.GOOD, cell="gauge", limits=(0, 100), decimals=1),
         },
     )

@@ -29,6 +29,8 @@ SETTLED: Final = "to_timestamp(floor(($__unixEpochTo() - 4500) / 3600) * 3600)"
 """An hour that begins before this is computed; newer ones are added up from raw samples when they are asked for."""
 TODAY: Final = "to_timestamp(floor($__unixEpochTo() / 86400) * 86400)"
 """The same of days, UTC."""
+FIRST_DAY: Final = "to_timestamp(ceil($__unixEpochFrom() / 86400.0) * 86400)"
+"""The first midnight of the range, UTC."""
 FROM: Final = "$__timeFrom()::timestamptz"
 TO: Final = "$__timeTo()::timestamptz"
 
@@ -87,8 +89,12 @@ FLEET_LADDER: Final = (
     Rung("gpu_metrics_1d", None, DAY),
 )
 """The GPUs of the fleet together: of each node, or each of them."""
-HISTOGRAM_LADDER: Final = GPU_LADDER[1:]
-"""Each GPU of the fleet, with histograms."""
+WEEK_LADDER: Final = (
+    Rung("gpu_metrics_5m", 6 * HOUR, 300),
+    Rung("gpu_metrics_1h", 8 * DAY, HOUR),
+    Rung("gpu_metrics_1d", None, DAY),
+)
+"""Each GPU of the fleet, by hours over a week, too."""
 NODE_GPU_LADDER: Final = (
     Rung("gpu_metrics", 3 * HOUR, 60),
     Rung("gpu_metrics_5m", DAY, 300),
@@ -112,11 +118,58 @@ IDLE_SAMPLES: Final = "(utilization_hist).counts[1] + (utilization_hist).counts[
 def measured(ladder: tuple[Rung, ...], columns: str, where: str, *, settled: bool = False) -> str:
     """Rows of the rollup that serves the range, as a table in parentheses.
 
-    In `columns`, `hours` is how long a bucket has lasted so far, and `<field>_sum` the GPUs' means added up, which
+    In `columns`, `hours` is how long a bucket has lasted so far, `step` how long it is, and `<field>_sum` the GPUs' means added up, which
     only rows of nodes have: a GPU's own row is its mean. Days count when they are over, so do hours where `settled`
     forgoes the last one or two of them. A raw sample is the mean, least and most of itself.
     """
     return "(\n" + "\nUNION ALL\n".join(_branches(ladder, columns, where, settled=settled)) + "\n) AS measured"
+
+
+def over_range(columns: str, where: str) -> str:
+    """Rows of each GPU, with histograms, that make up the range: its hours, as far as they are over.
+
+    Over more than three days the whole days (UTC) within it, and the hours before and after them.
+    """
+    short = f"{RANGE} <= {3 * DAY}"
+    parts = (
+        ("gpu_metrics_1h", f"({short} OR time < {FIRST_DAY}) AND time < {SETTLED}"),
+        ("gpu_metrics_1d", f"{RANGE} > {3 * DAY} AND time < {TODAY}"),
+        ("gpu_metrics_1h", f"{RANGE} > {3 * DAY} AND time >= {TODAY} AND time < {SETTLED}"),
+    )
+    branches = (
+        f"SELECT {columns}\nFROM history.{view}\nWHERE $__timeFilter(time)\n  AND {bounds}\n  AND {where}"
+        for view, bounds in parts
+    )
+    return "(\n" + "\nUNION ALL\n".join(branches) + "\n) AS measured"
+
+
+def steps_of(ladder: tuple[Rung, ...], *, settled: bool = False) -> str:
+    """The sentence about it for descriptions."""
+    names = {60: "samples", 300: "steps of 5 minutes", HOUR: "hours that are over" if settled else "hours"}
+    shorter = (
+        f"{names[width]} up to {longest // HOUR} h" if longest <= DAY else f"{names[width]} up to {longest // DAY} days"
+        for _, longest, width in ladder
+        if longest
+    )
+    return f"By {', '.join(shorter)}, else days (UTC) that are over."
+
+
+def broken_at_gaps(series: str, values: str, source: str) -> str:
+    """Rows of one node by `time` and `series` ('': there is one alone), with `values` that are NULL where a line ends.
+
+    That is a step after the last row before a gap, which is more than three steps of `source` without a row.
+    """
+    keys = f"time, {series}" if series else "time"
+    partition = f"PARTITION BY {series} " if series else ""
+    nothing = ", ".join(f"NULL AS {name}" for name in values.split(", "))
+    return f"""(
+WITH found AS (
+    SELECT *, lead(time) OVER ({partition}ORDER BY time) - time > 3 * step AS is_last FROM {source}
+)
+SELECT {keys}, {values} FROM found
+UNION ALL
+SELECT {keys.replace("time", "time + step", 1)}, {nothing} FROM found WHERE is_last
+) AS broken"""
 
 
 def _branches(ladder: tuple[Rung, ...], columns: str, where: str, *, settled: bool) -> Iterator[str]:
@@ -124,6 +177,7 @@ def _branches(ladder: tuple[Rung, ...], columns: str, where: str, *, settled: bo
     for view, longest, width in ladder:
         lasted = f"extract(epoch FROM least(interval '{width} seconds', now() - time))::float8 / 3600 AS hours"
         selected = re.sub(r"\bhours\b", lasted, columns)
+        selected = re.sub(r"\bstep\b", f"interval '{width} seconds' AS step", selected)
         if not view.endswith("_by_node"):
             selected = re.sub(r"\b(\w+)_sum\b", r"\1_avg AS \1_sum", selected)
         if view.endswith("_metrics"):
