@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.domain.ladder import Kept
+from app.domain.ladder import Kept, Reach
 from app.domain.plans import Plan
 from app.domain.questions import GPU_HISTORY, HEARTBEAT_HISTORY, NODE_HISTORY, Question, Subject, parse_question
 from app.domain.ranges import Interval
@@ -117,7 +117,7 @@ def test_parameter_given_twice_is_refused() -> None:
 def planned(question: Question, gpus: int = 0, kept: Kept | None = None) -> Plan:
     """What serves a question about a node of so many GPUs."""
     devices = {number: Device(f"GPU-{number}") for number in range(1, gpus + 1)}
-    made = Plan.of(question, KnownNode(1, "a" * 24, "gpu-01", None, devices), kept or {}, START)
+    made = Plan.of(question, KnownNode(1, "a" * 24, "gpu-01", None, devices), Reach(kept or {}, {}, START))
     made.check(question.time_range)
     return made
 
