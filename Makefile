@@ -4,18 +4,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What GPU machines download.
+DAEMON := app/install/aiwm-node-daemon-$(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' app/__init__.py).pyz
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 INSTALL := VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet
 
-.PHONY: help run test check dashboards bench bench-fleet chaos pictures format lock wheel secrets clean
+.PHONY: help run test check dashboards bench bench-fleet chaos pictures format lock daemon wheel secrets clean
 
 help:  ## Show what can be made.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
 
-run: $(VENV)/.run  ## Start the service on http://localhost:3305 (Ctrl-C stops everything).
+run: $(VENV)/.run $(DAEMON)  ## Start the service on http://localhost:3305 (Ctrl-C stops everything).
 	@exec $(BIN)/aiwm serve --show-token
 
-test: $(VENV)/.dev  ## Run all tests; `make test ARGS="-k ingest"` for some.
+test: $(VENV)/.dev $(DAEMON)  ## Run all tests; `make test ARGS="-k ingest"` for some.
 	@$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
 
 check: $(VENV)/.dev  ## Format, lint, types, import contract, dashboards, migrations.
@@ -55,15 +57,19 @@ lock: $(VENV)/.uv  ## Resolve the dependencies anew.
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	    --custom-compile-command "make lock" --constraint requirements-dev.lock --group build \
 	    -o requirements-build.lock
+	@$(UV) pip compile --quiet --python-version 3.9 --python-platform x86_64-manylinux2014 --generate-hashes --upgrade \
+	    --custom-compile-command "make lock" --group worker -o requirements-worker.lock
 
-wheel: $(VENV)/.dev  ## Build the wheel into dist/.
+daemon: $(DAEMON)  ## Pack the daemon of GPU machines into the one file that they download.
+
+wheel: $(VENV)/.dev $(DAEMON)  ## Build the wheel into dist/.
 	@$(BIN)/python -m hatchling build -t wheel
 
 secrets:  ## Make the secrets and the .env that docker compose needs, where there are none.
 	@sh deploy/secrets.sh
 
 clean:  ## Remove the virtual environment and what tools left behind; .data stays.
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist app/install/*.pyz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -rf tests/timescale/node_modules dashboards/pictures/node_modules
 
 dashboards/pictures/node_modules: dashboards/pictures/package-lock.json
@@ -81,6 +87,9 @@ $(VENV)/.run: $(VENV)/.uv pyproject.toml requirements.lock
 	@$(INSTALL) --require-hashes -r requirements.lock
 	@$(INSTALL) --no-deps -e .
 	@touch $@
+
+$(DAEMON): $(VENV)/.uv requirements-worker.lock deploy/worker/build.py app/__init__.py app/protocol/wire.py $(wildcard app/worker/*.py)
+	@$(BIN)/python deploy/worker/build.py $(UV)
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	@echo "Installing what the tests need …"
