@@ -35,6 +35,8 @@ from app.domain.peers import Health, Peers
 from app.domain.registry import Registry
 from app.domain.renewal import Renewal
 from app.errors import StorageUnavailable
+from app.install import daemon_file
+from app.install.daemon_file import DaemonFile
 from app.meters import MEMBERS, POOL, Meters, Values
 from app.protocol.messages import EXTENSIONS
 from app.protocol.replies import ControllerInfo
@@ -118,7 +120,10 @@ async def service(
         )
         others = Peers(meters, peers, number)
         await stack.enter_async_context(others.listening())
-        yield application(left, database, clock, tokens, gateway, others)
+        daemon = await asyncio.to_thread(daemon_file.read)
+        if daemon is None:
+            _log.warning("There is no daemon for GPU machines to give: `make daemon` makes it.")
+        yield application(left, database, clock, tokens, gateway, others, daemon)
 
 
 async def _left(retention: Retention, database: Database, clock: Clock) -> Retention:
@@ -136,7 +141,13 @@ def _gauges(database: Database, registry: Registry) -> Values:
 
 
 def application(
-    settings: Settings, database: Database, clock: Clock, tokens: Tokens, gateway: Gateway, peers: Peers
+    settings: Settings,
+    database: Database,
+    clock: Clock,
+    tokens: Tokens,
+    gateway: Gateway,
+    peers: Peers,
+    daemon: DaemonFile | None,
 ) -> Litestar:
     """REST and WebSocket under the base path, with the services that their handlers ask for by name.
 
@@ -178,6 +189,7 @@ def application(
             "peers": Provide(lambda: peers, sync_to_thread=False),
             "tokens": Provide(lambda: tokens, sync_to_thread=False),
             "database": Provide(lambda: probed, sync_to_thread=False),
+            "daemon": Provide(lambda: daemon, sync_to_thread=False),
         },
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(version=VERSION, base_path=settings.base_path),

@@ -16,6 +16,7 @@ from app.clock import Clock
 from app.domain.auth import Tokens
 from app.domain.peers import Peers
 from app.errors import AiwmError
+from app.install.daemon_file import DaemonFile
 from app.meters import Meters
 from app.model import CallerRole, GpuDevice, Hardware, Owner
 from app.settings import Settings
@@ -79,11 +80,13 @@ class Api:
 
 
 @asynccontextmanager
-async def rest_api(database: Database, clock: Clock, **settings: Any) -> AsyncIterator[Api]:
+async def rest_api(
+    database: Database, clock: Clock, daemon: DaemonFile | None = None, **settings: Any
+) -> AsyncIterator[Api]:
     """The API as it is composed, served in memory; sockets are only remembered."""
     tokens, sockets = Tokens((SECRET,), clock), FakeConnections()
     gateway = cast(Gateway, SimpleNamespace(registry=sockets))
-    app = application(Settings(**settings), database, clock, tokens, gateway, Peers(Meters(), None, 0))
+    app = application(Settings(**settings), database, clock, tokens, gateway, Peers(Meters(), None, 0), daemon)
     transport = ASGITransport(app=cast(Any, app), raise_app_exceptions=False)
     async with AsyncClient(transport=transport, base_url="http://localhost:3305") as client:
         yield Api(client, tokens, sockets)

@@ -161,6 +161,7 @@ def openapi_config(*, version: str, base_path: str = "") -> OpenAPIConfig:
             Tag("nodes", "GPU worker nodes and their tokens"),
             Tag("history", "What a node measured"),
             Tag("fleet", "All nodes together, now"),
+            Tag("install", "What GPU machines download"),
             Tag("system", "The service itself"),
         ],
     )

@@ -9,6 +9,7 @@ from app.rest.events import EventsController
 from app.rest.fleet import FleetController
 from app.rest.guards import Authentication, provide_caller
 from app.rest.history import HistoryController
+from app.rest.install import daemon_file
 from app.rest.nodes import NodeController
 from app.rest.own_metrics import own_metrics
 from app.rest.system import live, ready, socket_io, socket_io_upgrade
@@ -18,8 +19,8 @@ def rest_handlers(tokens: Tokens) -> list[ControllerRouterHandler]:
     """The handlers: those behind a portal token in a router of their own, and those open to all.
 
     They ask for the dependencies `nodes` (domain.nodes.Nodes), `history` (domain.history.History), `fleet`
-    (domain.fleet.Fleet), `peers` (domain.peers.Peers), `tokens` (domain.auth.Tokens) and `database`
-    (storage.database.Database).
+    (domain.fleet.Fleet), `peers` (domain.peers.Peers), `tokens` (domain.auth.Tokens), `database`
+    (storage.database.Database), and `daemon` (install.daemon_file.DaemonFile, or None).
     """
 
     def authentication(app: ASGIApp) -> Authentication:
@@ -32,4 +33,4 @@ def rest_handlers(tokens: Tokens) -> list[ControllerRouterHandler]:
         middleware=[authentication],
         dependencies={"caller": Provide(provide_caller)},
     )
-    return [behind_token, live, ready, own_metrics, socket_io, socket_io_upgrade]
+    return [behind_token, live, ready, own_metrics, daemon_file, socket_io, socket_io_upgrade]

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
+from app.install.daemon_file import NAME
 from tests.system.conftest import ROOT, Service, free_port
 
 
@@ -30,11 +32,12 @@ def run(*command: str) -> None:
 
 
 def test_the_wheel_alone_serves(installed: Path, tmp_path: Path) -> None:
-    """`aiwm serve` from the wheel migrates its database and answers, from a folder that is not the checkout."""
+    """From a folder that is not the checkout it migrates its database, answers, and has the daemon to give."""
     service = Service(tmp_path, free_port(), command=[str(installed / "aiwm")], cwd=tmp_path)
     try:
         service.start()
         assert service.token().count(".") == 2
+        assert httpx.get(f"{service.url}/install/{NAME}", trust_env=False).status_code == 200
         assert service.stop() == 0
     finally:
         service.end()
