@@ -37,6 +37,7 @@ from app.domain.renewal import Renewal
 from app.errors import StorageUnavailable
 from app.install import daemon_file
 from app.install.daemon_file import DaemonFile
+from app.install.script import Download
 from app.meters import MEMBERS, POOL, Meters, Values
 from app.protocol.messages import EXTENSIONS
 from app.protocol.replies import ControllerInfo
@@ -166,6 +167,7 @@ def application(
         clock=clock,
         connections=gateway.registry,
         websocket_url=settings.websocket_url,
+        download=Download(f"{settings.url}/install/{daemon_file.NAME}", daemon.sha256 if daemon else ""),
     )
     fleet = Fleet(
         asked,

@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import Clock, timestamp, to_milliseconds
 from app.domain.auth import Tokens
-from app.domain.install_script import install_script
 from app.domain.node_ids import object_ids
 from app.domain.node_list import NodePage, NodeQuery, read_page
 from app.domain.status import check_by_hand
 from app.errors import AiwmError, InvalidRequest, InvalidToken, NodeInactive, NodeNotFound
+from app.install.script import Download, install_script
 from app.model import Caller, EventKind, Node, NodeChanges, NodeRole, Owner
 from app.quantities import camel
 from app.storage import nodes as storage
@@ -62,12 +62,20 @@ class Nodes:
     """The node service. Holds no state of its own; each call is one transaction."""
 
     def __init__(
-        self, *, database: Database, tokens: Tokens, clock: Clock, connections: Connections, websocket_url: str
+        self,
+        *,
+        database: Database,
+        tokens: Tokens,
+        clock: Clock,
+        connections: Connections,
+        websocket_url: str,
+        download: Download,
     ) -> None:
         self._database = database
         self._tokens = tokens
         self._clock = clock
         self._connections = connections
+        self._download = download
         self._websocket_url = websocket_url
         self._new_id = object_ids()
 
@@ -154,7 +162,12 @@ class Nodes:
             revoked = InvalidToken("The token was revoked: a newer one has replaced it")
             await self._connections.revoke(node_id, revoked, below_generation=generation)
         script = install_script(
-            node_id=node.id, name=node.name, token=issued.token, endpoint=self._websocket_url, now=now
+            node_id=node.id,
+            name=node.name,
+            token=issued.token,
+            endpoint=self._websocket_url,
+            download=self._download,
+            now=now,
         )
         return MadeToken(issued.token, issued.expires_at, script)
 

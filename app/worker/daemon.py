@@ -100,6 +100,7 @@ class _Connector:
     def _stands(self, controller: Controller) -> None:
         self._patience.trouble.reset()
         self._recorder.follow(metrics_ms=controller.metrics_ms, events_ms=controller.heartbeat_ms)
+        # The installation script waits for a status that begins so.
         sentence = f"Connected to {self._url}; {self._around.store.count} samples are spooled."
         _log.info(sentence)
         self._systemd.status(sentence)
