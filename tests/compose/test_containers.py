@@ -154,7 +154,7 @@ def test_the_image_runs_the_service_as_nobody() -> None:
     assert 'ENTRYPOINT ["aiwm"]' in last
     for install in re.findall(r"pip (?:--python \S+ )?install (.+?)(?: \\| &&|$)", DOCKERFILE, re.MULTILINE):
         assert "--require-hashes" in install or "--no-deps --no-index" in install, install
-    for lock in ("requirements.lock", "requirements-build.lock"):
+    for lock in ("requirements.lock", "requirements-build.lock", "requirements-worker.lock"):
         text = (ROOT / lock).read_text()
         assert text.count("==") <= text.count("--hash=sha256:"), lock
 
