@@ -117,7 +117,9 @@ def test_parameter_given_twice_is_refused() -> None:
 def planned(question: Question, gpus: int = 0, kept: Kept | None = None) -> Plan:
     """What serves a question about a node of so many GPUs."""
     devices = {number: Device(f"GPU-{number}") for number in range(1, gpus + 1)}
-    made = Plan.of(question, KnownNode(1, "a" * 24, "gpu-01", None, devices), Reach(kept or {}, {}, START))
+    rolled = {str(rollup.table.name): START for part in question.parts for rollup in part.source.rollups}
+    reach = Reach(kept or {}, rolled, START)
+    made = Plan.of(question, KnownNode(1, "a" * 24, "gpu-01", None, devices), reach)
     made.check(question.time_range)
     return made
 
