@@ -156,7 +156,8 @@ unpack() {
         rm -rf "$opt/.new"
         mkdir -p "$opt/.new"
         download "$opt/.new/daemon.pyz" || fail "$daemon_url cannot be downloaded. Is that the controller's address \
-as this machine sees it? It is what the controller has in AIWM_PUBLIC_URL."
+as this machine sees it (its AIWM_PUBLIC_URL)? Was the controller upgraded? Then make a new token, and run the script \
+that comes with it."
         [ "$(sha256_of "$opt/.new/daemon.pyz")" = "$daemon_sha256" ] ||
             fail "What $daemon_url gave is not what this script was made for (SHA-256 $daemon_sha256): \
 the controller was changed meanwhile, or something between. Make a new token, and run the script that comes with it."

@@ -1,12 +1,12 @@
-"""`GET /install/{name}`: the daemon, for the machine on which an installation script runs."""
+"""`GET /install/…`: the daemon, for the machine on which an installation script runs."""
 
 import base64
+from dataclasses import replace
 from typing import Any, Final
 
 from litestar import Request, get
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
-from litestar.params import FromPath
 from litestar.response import Response
 
 from app.errors import AiwmError
@@ -14,13 +14,6 @@ from app.install.daemon_file import NAME, DaemonFile
 from app.rest.openapi import error_responses
 
 MEDIA_TYPE: Final = "application/zip"
-
-
-class NoSuchFile(AiwmError):
-    """Somebody asks for another version than this service's, or for something else."""
-
-    status = 404
-    default = f"There is nothing of this name to install: this service gives {NAME}"
 
 
 class NoDaemonFile(AiwmError):
@@ -33,26 +26,23 @@ class NoDaemonFile(AiwmError):
 
 
 @get(
-    "/install/{name:str}",
+    f"/install/{NAME}",
     operation_id="getDaemonFile",
     summary="The daemon of GPU machines, as one file",
     description=(
-        f"`{NAME}`, a zip that installation scripts download, check and unpack; open to all. `ETag` is its SHA-256 in "
-        "hexadecimal, which a conditional request may repeat (304), `Repr-Digest` the same as RFC 9530 writes it."
+        "A zip of this service's version that installation scripts download, check and unpack; open to all. `ETag` is its "
+        "SHA-256 in hexadecimal, which a conditional request may repeat (304), `Repr-Digest` the same as RFC 9530 writes it."
     ),
     tags=["install"],
     security=[{}],
     responses={
         200: ResponseSpec(bytes, generate_examples=False, description="The file", media_type=MEDIA_TYPE),
-        **error_responses(404, 503),
+        **error_responses(),
+        503: replace(error_responses(503)[503], description=NoDaemonFile.default, examples=None),
     },
 )
-async def daemon_file(
-    name: FromPath[str], request: Request[Any, Any, Any], daemon: NamedDependency[DaemonFile | None]
-) -> Response[bytes]:
-    """Raises NoSuchFile or NoDaemonFile."""
-    if name != NAME:
-        raise NoSuchFile
+async def daemon_file(request: Request[Any, Any, Any], daemon: NamedDependency[DaemonFile | None]) -> Response[bytes]:
+    """Raises NoDaemonFile."""
     if daemon is None:
         raise NoDaemonFile
     headers = {
