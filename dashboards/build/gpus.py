@@ -10,6 +10,7 @@ from dashboards.build.sql import (
     DAY,
     FLEET_LADDER,
     FROM,
+    HISTOGRAM_LADDER,
     IDLE,
     IDLE_SAMPLES,
     RANGE,
@@ -27,7 +28,8 @@ from dashboards.build.sql import (
 
 GPU_HOUR = "nullif(${price_gpu_hour:sqlstring}, '')::float8"
 WHOLE = "Hours that are over count, and nothing newer."
-"""What panels of `over_range` say."""
+"""What panels of `over_range` say; the others:"""
+DAYS_COUNT = steps_of(HISTOGRAM_LADDER, settled=True)
 KWH = "nullif(${price_kwh:sqlstring}, '')::float8"
 ENERGY = "sum(power_usage_avg * samples) / 60 / 1000"
 """kWh, of samples a minute apart."""
@@ -85,10 +87,10 @@ FROM {source}
 
 
 def _spread() -> AnyPanel:
-    source = over_range("node_id, device_id, samples, utilization_avg", gpus_measured())
+    source = measured(HISTOGRAM_LADDER, "node_id, device_id, samples, utilization_avg", gpus_measured(), settled=True)
     return stats(
         "Utilisation of GPUs in this range",
-        f"The mean, and percentiles across GPUs of their means: half of the GPUs are used less than p50. {WHOLE}",
+        f"The mean, and percentiles across GPUs of their means: half of the GPUs are used less than p50. {DAYS_COUNT}",
         f"""
 SELECT sum(utilization * samples) / nullif(sum(samples), 0) AS "Mean",
        percentile_cont(0.1) WITHIN GROUP (ORDER BY utilization) AS "p10",
@@ -211,10 +213,10 @@ GROUP BY weekday, weekdays.name ORDER BY weekday
 
 
 def _histogram() -> AnyPanel:
-    source = over_range("node_id, device_id, samples, utilization_avg", gpus_measured())
+    source = measured(HISTOGRAM_LADDER, "node_id, device_id, samples, utilization_avg", gpus_measured(), settled=True)
     return bars(
         "GPUs by utilisation",
-        f"How many GPUs had which mean over this range. {WHOLE}",
+        f"How many GPUs had which mean over this range. {DAYS_COUNT}",
         f"""
 SELECT low || '–' || low + 10 || ' %' AS "Utilisation", count(utilization) AS "GPUs"
 FROM generate_series(0, 90, 10) AS low
@@ -231,14 +233,16 @@ GROUP BY low ORDER BY low
 
 
 def _nodes() -> AnyPanel:
-    source = over_range(
+    source = measured(
+        HISTOGRAM_LADDER,
         f"node_id, node_name, org_id, device_id, samples, utilization_avg, memory_used_avg, memory_total_avg, "
         f"power_usage_avg, {IDLE_SAMPLES} AS idle_samples",
         gpus_measured(),
+        settled=True,
     )
     return rows(
         "Nodes",
-        f"Each node's GPUs over this range, least used first. {WHOLE}",
+        f"Each node's GPUs over this range, least used first. {DAYS_COUNT}",
         f"""
 SELECT node_id, node_name AS "Node", org_id AS "Org", count(DISTINCT device_id) AS "GPUs",
        {mean("utilization_avg")} AS "Utilisation",
@@ -264,14 +268,16 @@ LIMIT 500
 
 
 def _idle() -> AnyPanel:
-    source = over_range(
+    source = measured(
+        HISTOGRAM_LADDER,
         f"node_id, node_name, device_id, gpu_model, samples, memory_used_avg, {IDLE_SAMPLES} AS idle_samples",
         gpus_measured(),
+        settled=True,
     )
     return rows(
         "Idle GPUs",
         f"GPUs by the hours that they were under {IDLE} % in use, what they would have earned in them, and the memory "
-        f"that was held all the same. {WHOLE}",
+        f"that was held all the same. {DAYS_COUNT}",
         f"""
 SELECT node_id, node_name AS "Node", device_id AS "GPU", gpu_model AS "Model", sum(idle_samples) / 60.0 AS "Idle hours",
        100.0 * sum(idle_samples) / nullif(sum(samples), 0) AS "Idle",

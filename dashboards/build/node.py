@@ -232,8 +232,8 @@ SELECT time, device_id AS metric, {field} AS value
 FROM {broken_at_gaps("device_id", field, source)}
 ORDER BY time, device_id
 """,
+        span=24,
         many=True,
-        calcs=("max", "lastNotNull"),
         **more,  # type: ignore[arg-type]
     )
 

@@ -27,8 +27,8 @@ BY_MODEL: Final = "SELECT node_id FROM history.gpus WHERE gpu_model IN (${model:
 RANGE: Final = "$__unixEpochTo() - $__unixEpochFrom()"
 SETTLED: Final = "to_timestamp(floor(($__unixEpochTo() - 4500) / 3600) * 3600)"
 """An hour that begins before this is computed; newer ones are added up from raw samples when they are asked for."""
-TODAY: Final = "to_timestamp(floor($__unixEpochTo() / 86400) * 86400)"
-"""The same of days, UTC."""
+WHOLE_DAYS: Final = "to_timestamp(floor(($__unixEpochTo() - 21600) / 86400) * 86400)"
+"""The same of days, UTC, six hours after they are over."""
 FIRST_DAY: Final = "to_timestamp(ceil($__unixEpochFrom() / 86400.0) * 86400)"
 """The first midnight of the range, UTC."""
 FROM: Final = "$__timeFrom()::timestamptz"
@@ -89,12 +89,15 @@ FLEET_LADDER: Final = (
     Rung("gpu_metrics_1d", None, DAY),
 )
 """The GPUs of the fleet together: of each node, or each of them."""
+HISTOGRAM_LADDER: Final = GPU_LADDER[1:]
+"""Each GPU of the fleet, with histograms."""
 WEEK_LADDER: Final = (
-    Rung("gpu_metrics_5m", 6 * HOUR, 300),
-    Rung("gpu_metrics_1h", 8 * DAY, HOUR),
-    Rung("gpu_metrics_1d", None, DAY),
+    *GPU_LADDER[:2],
+    *FLEET_LADDER[1:],
 )
-"""Each GPU of the fleet, by hours over a week, too."""
+"""Each GPU of the fleet, over weeks each node, so that hours of a whole fleet stay quick."""
+MODELS: Final = "SELECT DISTINCT node_id, gpu_model FROM history.gpus WHERE removed_at IS NULL"
+"""A node that has GPUs of several models counts to each of them."""
 NODE_GPU_LADDER: Final = (
     Rung("gpu_metrics", 3 * HOUR, 60),
     Rung("gpu_metrics_5m", DAY, 300),
@@ -133,8 +136,8 @@ def over_range(columns: str, where: str) -> str:
     short = f"{RANGE} <= {3 * DAY}"
     parts = (
         ("gpu_metrics_1h", f"({short} OR time < {FIRST_DAY}) AND time < {SETTLED}"),
-        ("gpu_metrics_1d", f"{RANGE} > {3 * DAY} AND time < {TODAY}"),
-        ("gpu_metrics_1h", f"{RANGE} > {3 * DAY} AND time >= {TODAY} AND time < {SETTLED}"),
+        ("gpu_metrics_1d", f"{RANGE} > {3 * DAY} AND time < {WHOLE_DAYS}"),
+        ("gpu_metrics_1h", f"{RANGE} > {3 * DAY} AND time >= {WHOLE_DAYS} AND time < {SETTLED}"),
     )
     branches = (
         f"SELECT {columns}\nFROM history.{view}\nWHERE $__timeFilter(time)\n  AND {bounds}\n  AND {where}"
@@ -147,8 +150,10 @@ def steps_of(ladder: tuple[Rung, ...], *, settled: bool = False) -> str:
     """The sentence about it for descriptions."""
     names = {60: "samples", 300: "steps of 5 minutes", HOUR: "hours that are over" if settled else "hours"}
     shorter = (
-        f"{names[width]} up to {longest // HOUR} h" if longest <= DAY else f"{names[width]} up to {longest // DAY} days"
-        for _, longest, width in ladder
+        names[width]
+        + (" of whole nodes" if ladder is WEEK_LADDER and view.endswith("_by_node") else "")
+        + (f" up to {longest // HOUR} h" if longest <= DAY else f" up to {longest // DAY} days")
+        for view, longest, width in ladder
         if longest
     )
     return f"By {', '.join(shorter)}, else days (UTC) that are over."
@@ -184,9 +189,11 @@ def _branches(ladder: tuple[Rung, ...], columns: str, where: str, *, settled: bo
             selected = re.sub(r"\bsamples\b", "1 AS samples", selected)
             selected = re.sub(r"\b(\w+)_(avg|min|max|last)\b", r"\1 AS \1_\2", selected)
         bounds = (f"{RANGE} > {shortest}" if shortest else "", f"{RANGE} <= {longest}" if longest else "")
-        ready = {DAY: f"time < {TODAY}", HOUR: f"time < {SETTLED}" if settled else ""}.get(width, "")
+        ready = {DAY: f"time < {WHOLE_DAYS}", HOUR: f"time < {SETTLED}" if settled else ""}.get(width, "")
         conditions = [*filter(None, bounds), "$__timeFilter(time)", *filter(None, (ready,)), where]
-        yield f"SELECT {selected}\nFROM history.{view}\nWHERE " + "\n  AND ".join(conditions)
+        is_joined = view.endswith("_by_node") and ladder is WEEK_LADDER
+        models = f" JOIN ({MODELS}) AS models USING (node_id)" if is_joined else ""
+        yield f"SELECT {selected}\nFROM history.{view}{models}\nWHERE " + "\n  AND ".join(conditions)
         shortest = longest
 
 
