@@ -1,6 +1,6 @@
 """GPU utilisation: who uses what there is, and what idling costs."""
 
-from grafana_foundation_sdk.models.dashboard import Dashboard, FieldColorModeId
+from grafana_foundation_sdk.models.dashboard import Dashboard, DynamicConfigValue, FieldColorModeId
 
 from dashboards.build import looks, variables
 from dashboards.build.frame import board, went_and_came_back
@@ -13,7 +13,6 @@ from dashboards.build.sql import (
     HISTOGRAM_LADDER,
     IDLE,
     IDLE_SAMPLES,
-    RANGE,
     SETTLED,
     TO,
     WEEK_LADDER,
@@ -22,14 +21,12 @@ from dashboards.build.sql import (
     mean,
     measured,
     nodes_measured,
-    over_range,
     steps_of,
 )
 
 GPU_HOUR = "nullif(${price_gpu_hour:sqlstring}, '')::float8"
-WHOLE = "Hours that are over count, and nothing newer."
-"""What panels of `over_range` say; the others:"""
 DAYS_COUNT = steps_of(HISTOGRAM_LADDER, settled=True)
+"""What panels of the histograms say."""
 KWH = "nullif(${price_kwh:sqlstring}, '')::float8"
 ENERGY = "sum(power_usage_avg * samples) / 60 / 1000"
 """kWh, of samples a minute apart."""
@@ -61,17 +58,18 @@ def dashboard() -> Dashboard:
 
 
 def _hours() -> AnyPanel:
-    source = over_range(f"samples, power_usage_avg, {IDLE_SAMPLES} AS idle_samples", gpus_measured())
+    hours = measured(FLEET_LADDER[1:], "samples, power_usage_avg", nodes_measured(), settled=True)
+    idle = measured(HISTOGRAM_LADDER, f"samples, {IDLE_SAMPLES} AS idle_samples", gpus_measured(), settled=True)
     return stats(
         "GPU-hours in this range",
-        f"Time that GPUs were there, a sample being a minute, and how much of it they were under {IDLE} % in use; "
-        f"what those hours would have earned, and what all energy cost, at the prices chosen above. {WHOLE}",
+        f"Time that GPUs were there in hours that are over, a sample being a minute; the share of samples under {IDLE} % in "
+        "use (over more than three days: of whole days, UTC), what that share would have earned, and what all energy cost, "
+        "at the prices chosen above.",
         f"""
-SELECT sum(samples) / 60.0 AS "GPU-hours", sum(idle_samples) / 60.0 AS "Idle GPU-hours",
-       100.0 * sum(idle_samples) / nullif(sum(samples), 0) AS "Idle share",
-       sum(idle_samples) / 60.0 * {GPU_HOUR} AS "Not earned",
-       {ENERGY} AS "Energy", {ENERGY} * {KWH} AS "Energy cost"
-FROM {source}
+SELECT hours AS "GPU-hours", hours * share AS "Idle GPU-hours", 100 * share AS "Idle share",
+       hours * share * {GPU_HOUR} AS "Not earned", energy AS "Energy", energy * {KWH} AS "Energy cost"
+FROM (SELECT sum(samples)::float8 / 60 AS hours, {ENERGY} AS energy FROM {hours}) AS there,
+     (SELECT sum(idle_samples)::float8 / nullif(sum(samples), 0)::float8 AS share FROM {idle}) AS idle
 """,
         unit=looks.GPU_HOURS,
         span=14,
@@ -162,12 +160,10 @@ def _orgs() -> AnyPanel:
 
 
 def _idle_hours() -> AnyPanel:
-    width = f"CASE WHEN {RANGE} <= {3 * DAY} THEN interval '1 hour' ELSE interval '1 day' END"
-    time = f"date_bin({width}, time, 'epoch'::timestamptz) AS time"
-    source = over_range(f"{time}, samples, {IDLE_SAMPLES} AS idle_samples", gpus_measured())
+    source = measured(HISTOGRAM_LADDER, f"time, samples, {IDLE_SAMPLES} AS idle_samples", gpus_measured(), settled=True)
     return curves(
         "GPU-hours, at work and idle",
-        f"By hours up to three days, else by days (UTC). Idle: under {IDLE} % in use; a sample is a minute. {WHOLE}",
+        f"Idle: under {IDLE} % in use; a sample is a minute. {DAYS_COUNT}",
         f"""
 SELECT time, sum(samples - idle_samples) / 60.0 AS "At work", sum(idle_samples) / 60.0 AS "Idle"
 FROM {source}
@@ -183,6 +179,7 @@ GROUP BY time ORDER BY time
 
 def _weekdays() -> AnyPanel:
     cells = column(
+        DynamicConfigValue("mappings", [looks.WITHOUT_COLOUR]),
         by_value(FieldColorModeId.CONTINUOUS_BL_YL_RD),
         unit=looks.PERCENT,
         cell="color-background",

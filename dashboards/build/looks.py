@@ -52,7 +52,7 @@ STATUSES: Final = ValueMap(
 )
 
 WITHOUT_COLOUR: Final = SpecialValueMap(
-    DashboardSpecialValueMapOptions(SpecialValueMatch.NULL, ValueMappingResult(text="–", color="text"))
+    DashboardSpecialValueMapOptions(SpecialValueMatch.NULL, ValueMappingResult(text="–", color="transparent"))
 )
 """For an empty value in a column whose values have a colour."""
 

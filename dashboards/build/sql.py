@@ -29,8 +29,6 @@ SETTLED: Final = "to_timestamp(floor(($__unixEpochTo() - 4500) / 3600) * 3600)"
 """An hour that begins before this is computed; newer ones are added up from raw samples when they are asked for."""
 WHOLE_DAYS: Final = "to_timestamp(floor(($__unixEpochTo() - 21600) / 86400) * 86400)"
 """The same of days, UTC, six hours after they are over."""
-FIRST_DAY: Final = "to_timestamp(ceil($__unixEpochFrom() / 86400.0) * 86400)"
-"""The first midnight of the range, UTC."""
 FROM: Final = "$__timeFrom()::timestamptz"
 TO: Final = "$__timeTo()::timestamptz"
 
@@ -126,24 +124,6 @@ def measured(ladder: tuple[Rung, ...], columns: str, where: str, *, settled: boo
     forgoes the last one or two of them. A raw sample is the mean, least and most of itself.
     """
     return "(\n" + "\nUNION ALL\n".join(_branches(ladder, columns, where, settled=settled)) + "\n) AS measured"
-
-
-def over_range(columns: str, where: str) -> str:
-    """Rows of each GPU, with histograms, that make up the range: its hours, as far as they are over.
-
-    Over more than three days the whole days (UTC) within it, and the hours before and after them.
-    """
-    short = f"{RANGE} <= {3 * DAY}"
-    parts = (
-        ("gpu_metrics_1h", f"({short} OR time < {FIRST_DAY}) AND time < {SETTLED}"),
-        ("gpu_metrics_1d", f"{RANGE} > {3 * DAY} AND time < {WHOLE_DAYS}"),
-        ("gpu_metrics_1h", f"{RANGE} > {3 * DAY} AND time >= {WHOLE_DAYS} AND time < {SETTLED}"),
-    )
-    branches = (
-        f"SELECT {columns}\nFROM history.{view}\nWHERE $__timeFilter(time)\n  AND {bounds}\n  AND {where}"
-        for view, bounds in parts
-    )
-    return "(\n" + "\nUNION ALL\n".join(branches) + "\n) AS measured"
 
 
 def steps_of(ladder: tuple[Rung, ...], *, settled: bool = False) -> str:
