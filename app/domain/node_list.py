@@ -1,13 +1,13 @@
 """Lists of nodes: what a caller may see of them, page by page or along a cursor."""
 
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain import cursor
 from app.domain.cursor import Cursor
 from app.errors import InvalidRequest
 from app.model import Node, NodeFilter, NodeSort
 from app.storage import node_list
+from app.storage.engines.base import Connection
 from app.storage.node_list import Start
 
 
@@ -31,7 +31,7 @@ class NodePage(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
-async def read_page(connection: AsyncConnection, query: NodeQuery) -> NodePage:
+async def read_page(connection: Connection, query: NodeQuery) -> NodePage:
     """The page that a query asks for. Raises InvalidRequest for a cursor that does not fit."""
     at = _starting_point(query)
     start = _start(at, query)
@@ -62,7 +62,7 @@ def _start(at: Cursor, query: NodeQuery) -> Start:
     return Start(after=(at.text if at.moment is None else at.moment, at.id))
 
 
-async def _behind(connection: AsyncConnection, query: NodeQuery, at: Cursor, start: Start, nodes: list[Node]) -> Cursor:
+async def _behind(connection: Connection, query: NodeQuery, at: Cursor, start: Start, nodes: list[Node]) -> Cursor:
     """The cursor of the page after these nodes."""
     last = nodes[-1]
     match at.sort.field:

@@ -108,7 +108,7 @@ class Nodes:
                 raise InvalidRequest.of("orgId", "only an admin may list another org's nodes")
             only = msgspec.structs.replace(query.only, org_id=caller.owner.org_id)
             query = msgspec.structs.replace(query, only=only)
-        async with self._database.transaction() as connection:
+        async with self._database.driver_transaction() as connection:
             return await read_page(connection, query)
 
     async def get(self, caller: Caller, node_id: str) -> Node:

@@ -178,12 +178,7 @@ class Reader:
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> "list[asyncpg.Record]":
         """The rows of a statement, within the time limit."""
-        arguments = {**statement.constants, **values}
-        return await self._connection.fetch(
-            statement.sql,
-            *(arguments[name] for name in statement.names),
-            timeout=self._seconds,
-        )
+        return await self._connection.fetch(statement.sql, *statement.arguments(values), timeout=self._seconds)
 
 
 def _whose(node: KnownNode) -> dict[str, Any]:

@@ -4,14 +4,14 @@ Present values are kept in steps of their quantity; they become units here. A GP
 arrays of `node_state` at the place of its number, counted from 1.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import (
     ColumnElement,
-    Row,
     Select,
     Subquery,
     Text,
@@ -158,29 +158,39 @@ def with_gpus(page: Subquery) -> Select[Any]:
     return select(page, gpus).select_from(page.join(gpus, true()))
 
 
-def to_node(row: Row[Any]) -> Node:
+def to_node(row: Iterable[Any]) -> Node:
     """A row of `with_gpus` as a node."""
+    values = dict(zip(_NAMES, row, strict=True))
     return Node(
-        key=row.node_key,
-        role=tuple(NodeRole(role) for role in row.role),
-        status=NodeStatus(row.status),
-        ram_total=_short(row.ram_total),
-        disk_total=_short(row.disk_total),
-        ram_free=_units(row.ram_free, GIGABYTE),
-        cpu_usage=_units(row.cpu_usage, PERCENT),
-        ram_usage=_units(row.ram_usage, PERCENT),
-        gpus=None if row.registered_at is None else _devices(row),
-        owner=Owner(row.org_id, row.group_id, row.agent_id, row.app_id),
-        **{name: getattr(row, name) for name in _PLAIN},
+        key=values["node_key"],
+        role=tuple(_ROLES[role] for role in values["role"]),
+        status=_STATUSES[values["status"]],
+        ram_total=_short(values["ram_total"]),
+        disk_total=_short(values["disk_total"]),
+        ram_free=_gigabytes(values["ram_free"]),
+        cpu_usage=_percent(values["cpu_usage"]),
+        ram_usage=_percent(values["ram_usage"]),
+        gpus=None if values["registered_at"] is None else _devices(values),
+        owner=Owner(values["org_id"], values["group_id"], values["agent_id"], values["app_id"]),
+        **{name: values[name] for name in _PLAIN},
     )
 
 
+_ROLES: Final = {role.value: role for role in NodeRole}
+_STATUSES: Final = {status.value: status for status in NodeStatus}
 _PLAIN: Final = [
     name
     for name in Node.__struct_fields__
     if name not in {"key", "role", "status", "ram_total", "ram_free", "disk_total", "cpu_usage", "ram_usage"}
     if name not in {"gpus", "owner"}
 ]
+_OF_GPUS: Final = {
+    "gpu_numbers": "gpu",
+    "gpu_device_ids": "device_id",
+    "gpu_models": "model",
+    "gpu_memory_totals": "memory_total",
+}
+_NAMES: Final = [*(column.name for column in COLUMNS), *_OF_GPUS]
 
 
 def _identified(node_id: str, org_id: str | None) -> list[ColumnElement[bool]]:
@@ -193,43 +203,47 @@ def _present_gpus(page: Subquery) -> LateralFromClause:
         return func.array_agg(aggregate_order_by(_gpus.c[name], _gpus.c.gpu))
 
     return (
-        select(
-            in_order("gpu").label("gpu_numbers"),
-            in_order("device_id").label("gpu_device_ids"),
-            in_order("model").label("gpu_models"),
-            in_order("memory_total").label("gpu_memory_totals"),
-        )
+        select(*(in_order(column).label(name) for name, column in _OF_GPUS.items()))
         .where(_gpus.c.node_key == page.c.node_key, _gpus.c.removed_at.is_(None))
         .lateral("present")
     )
 
 
-def _devices(row: Row[Any]) -> tuple[GpuDevice, ...]:
-    columns = (row.gpu_numbers, row.gpu_device_ids, row.gpu_models, row.gpu_memory_totals)
+def _devices(values: Mapping[str, Any]) -> tuple[GpuDevice, ...]:
+    numbers = values["gpu_numbers"] or ()
     return tuple(
-        GpuDevice(
-            device_id=device_id,
-            model=model,
-            memory_total=_units(memory_total, VRAM),
-            memory_free=_units(_at(row.gpu_memory_free, gpu), VRAM),
-            utilization=_units(_at(row.gpu_utilization, gpu), PERCENT),
-            temperature=_units(_at(row.gpu_temperature, gpu), CELSIUS),
+        map(
+            GpuDevice,
+            values["gpu_device_ids"] or (),
+            values["gpu_models"] or (),
+            map(_vram, values["gpu_memory_totals"] or ()),
+            map(_vram, _at(values["gpu_memory_free"], numbers)),
+            map(_percent, _at(values["gpu_utilization"], numbers)),
+            map(_celsius, _at(values["gpu_temperature"], numbers)),
         )
-        for gpu, device_id, model, memory_total in zip(*(column or () for column in columns), strict=True)
     )
 
 
-def _at(values: Sequence[int | None] | None, gpu: int) -> int | None:
-    """A GPU's place in an array that may end before it, or not be there yet."""
-    return values[gpu - 1] if values is not None and gpu <= len(values) else None
+def _at(values: Sequence[int | None] | None, gpus: Sequence[int]) -> list[int | None]:
+    """GPUs' places in an array that may end before them, or not be there yet."""
+    there = 0 if values is None else len(values)
+    return [values[gpu - 1] if values is not None and gpu <= there else None for gpu in gpus]
 
 
-def _units(steps: int | None, quantity: Quantity) -> float | None:
-    """80 rather than 80.0, as the document writes its numbers."""
-    if steps is None:
-        return None
-    whole, rest = divmod(steps, quantity.steps_per_unit)
-    return whole if rest == 0 else steps / quantity.steps_per_unit
+def _in_units(quantity: Quantity) -> Callable[[int | None], float | None]:
+    """Steps as units: 80 rather than 80.0, as the document writes its numbers."""
+
+    @lru_cache(maxsize=4096)
+    def units(steps: int | None) -> float | None:
+        if steps is None:
+            return None
+        whole, rest = divmod(steps, quantity.steps_per_unit)
+        return whole if rest == 0 else steps / quantity.steps_per_unit
+
+    return units
+
+
+_gigabytes, _percent, _vram, _celsius = map(_in_units, (GIGABYTE, PERCENT, VRAM, CELSIUS))
 
 
 def _short(value: float | None) -> float | None:

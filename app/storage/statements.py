@@ -1,5 +1,6 @@
 """Statements as asyncpg itself takes them."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Select
@@ -12,6 +13,10 @@ class Statement(NamedTuple):
     sql: str
     names: tuple[str, ...]
     constants: dict[str, Any]
+
+    def arguments(self, values: Mapping[str, Any]) -> Iterator[Any]:
+        """What asyncpg wants behind the text, for these values of its parameters."""
+        return (values[name] if name in values else self.constants[name] for name in self.names)
 
 
 def compiled(select_: Select[Any]) -> Statement:
