@@ -7,8 +7,8 @@ one of an aggregate that of samples twice over, which takes longer to plan and t
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0014"
-down_revision = "0013"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
