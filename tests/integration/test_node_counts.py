@@ -26,10 +26,8 @@ async def test_the_total_is_what_counting_gives_whatever_became_of_nodes(databas
     for change in CHANGES:
         async with database.transaction() as connection:
             await connection.execute(text(change))
-        async with database.transaction() as connection:
+        async with database.driver_transaction() as connection:
             for org in (None, "a", "b", "nobody"):
-                counting = text(
-                    "SELECT count(*) FROM nodes WHERE deleted_at IS NULL AND org_id IS NOT DISTINCT FROM coalesce(:org, org_id)"
-                )
-                counted = (await connection.execute(counting.bindparams(org=org))).scalar_one()
+                counting = "SELECT count(*) FROM nodes WHERE deleted_at IS NULL AND org_id IS NOT DISTINCT FROM coalesce($1, org_id)"
+                counted = await connection.fetchval(counting, org)
                 assert await node_list.count(connection, NodeFilter(org_id=org)) == counted, (change, org)
