@@ -100,7 +100,7 @@ def fleet_statement(
     if used == (source.table,):
         found = _samples(source.table, scope)
         return _grouped(found, [of.of_samples(found, measure) for measure in measures], grid, scope, order)
-    key_of = _series_key if scope.group_by.needs_gpus else _node_key
+    key_of = _series_key if scope.group_by.needs_gpus else _node_key if _tells_groups(scope) else _no_key
     found = partials(source, measures, used, grid, key_of, _filters(scope))
     return _grouped(found, [of.of_partials(found.c, measure) for measure in measures], grid, scope, order)
 
@@ -209,6 +209,15 @@ def _samples(table: Table, scope: Scope) -> Subquery:
 
 def _conditions(scope: Scope, table: Table) -> list[ColumnElement[Any]]:
     return [condition(table) for condition in _filters(scope)]
+
+
+def _tells_groups(scope: Scope) -> bool:
+    """Whether it matters which node a row is of."""
+    return scope.group_by is GroupBy.NODE or _members(scope) is not None
+
+
+def _no_key(_: Table) -> list[ColumnElement[Any]]:
+    return []
 
 
 def _node_key(table: Table) -> list[ColumnElement[Any]]:

@@ -94,7 +94,22 @@ class Part(NamedTuple):
         """As rollups call it."""
         return f"{self.column}_{self.kind}"
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether those of several rows are told by one function."""
+        return self.kind in _ADDED_UP
 
+    def added_up(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """That of several rows. Raises KeyError where it does not add up."""
+        return _ADDED_UP[self.kind](column)
+
+
+_ADDED_UP: Final[dict[str, Callable[..., ColumnElement[Any]]]] = {
+    "count": func.sum,
+    "sum": func.sum,
+    "min": func.min,
+    "max": func.max,
+}
 _KINDS: Final = {
     Aggregate.AVG: ("count", "sum"),
     Aggregate.MIN: ("min",),

@@ -189,19 +189,28 @@ def partials(
     key: Callable[[Table], list[ColumnElement[Any]]],
     filters: Sequence[Filter],
 ) -> Subquery:
-    """Each segment's partial results by `moment` and `key`: rows of a rollup, or samples grouped to be like them."""
+    """Each segment's partial results by `moment` and `key`: rows of a rollup, or samples grouped to be like them.
+
+    Where many rows of a rollup make one point, each segment is added up by itself: there is less to put together.
+    """
     by_column = {field.column: field for field in source.fields}
     needed = dict.fromkeys(part for measure in measures for part in of.parts(measure))
+    adds_up = (grid is Grid.WHOLE or not key(source.table)) and all(part.adds_up for part in needed)
     found = []
     for place, table in enumerate(tables):
         is_rollup = table is not source.table
-        moment = (table.c.time if is_rollup else func.max(table.c.time)).label("moment")
+        is_grouped = adds_up or not is_rollup
+        moment = (func.max(table.c.time) if is_grouped else table.c.time).label("moment")
+        found_parts = [
+            (part, of.partial(table, by_column.get(part.column), part, is_rollup=is_rollup)) for part in needed
+        ]
         columns = [
-            of.partial(table, by_column.get(part.column), part, is_rollup=is_rollup).label(part.name) for part in needed
+            (part.added_up(column) if adds_up and is_rollup else column).label(part.name)
+            for part, column in found_parts
         ]
         rows = select(moment, *key(table), *columns)
         rows = rows.where(*within(table, place), *(condition(table) for condition in filters))
-        found.append(rows if is_rollup else rows.group_by(*key(table), grid.bucket(table.c.time)))
+        found.append(rows.group_by(*key(table), grid.bucket(table.c.time)) if is_grouped else rows)
     return union_all(*found).subquery("partials")
 
 
