@@ -43,11 +43,12 @@ class Repeats:
 
 
 def configure(level: str) -> None:
-    """For this process; `level` as in AIWM_LOG_LEVEL."""
-    logging.basicConfig(level=level.upper(), format=_FORMAT)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_tell)
-        handler.addFilter(Repeats())
+    """For this process, where nobody has set its log up before; `level` as in AIWM_LOG_LEVEL."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    handler.addFilter(_tell)
+    handler.addFilter(Repeats())
+    logging.basicConfig(level=level.upper(), handlers=[handler])
     for chatterbox in _CHATTERBOXES:
         logging.getLogger(chatterbox).setLevel(logging.WARNING)
 
