@@ -61,15 +61,18 @@ class Native:
             await self._make_template()
         # Of this process: a server that was given may serve several at once.
         name = f"test_{os.getpid()}_{next(self._numbers)}_{self._licence or 'default'}"
-        await self._create(name, self._template if migrated else "template1")
+        await self._create(name, self._template if migrated else "template0")
         try:
             yield self._at(name)
         finally:
             await self._execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     async def _make_template(self) -> None:
-        await self._create(self._template, "template1")
+        await self._create(self._template, "template0")
         await migrate(self._at(self._template))
+        # A database that somebody is in cannot be copied, and TimescaleDB's scheduler is in each that lets it in.
+        await self._execute(f"ALTER DATABASE {self._template} ALLOW_CONNECTIONS false")
+        await self._execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self._template}'")
         self._has_template = True
 
     async def _create(self, name: str, template: str) -> None:

@@ -1,8 +1,8 @@
 """Whole fleets by time: a line for each range of pages, by which a question finds the pages of its minutes.
 
 Keys begin with the node, so that a question about all of them would read whole partitions for the last minutes.
-Rows come in the order of time, so that the first and the last time of a megabyte tells enough: such an index is a
-thousandth of a tree, and costs writers next to nothing.
+Rows come in the order of time, so that the first and the last time of a megabyte tells enough: such an index is some
+pages, where a tree by time would be as large as that by node.
 """
 
 import sqlalchemy as sa

@@ -121,23 +121,7 @@ IN_COLUMNS = """
         SELECT sum(before_compression_total_bytes)::bigint AS before, sum(after_compression_total_bytes)::bigint AS after
         FROM hypertable_columnstore_stats(hypertable)) AS columns ON true
 """
-# The watermark of an aggregate without rows is older than any calendar.
-WATERMARKS = """
-    SELECT user_view_name::text, until, extract(epoch FROM now() - until)::float8
-    FROM _timescaledb_catalog.continuous_agg
-    CROSS JOIN LATERAL _timescaledb_functions.to_timestamp(
-        _timescaledb_functions.cagg_watermark(mat_hypertable_id)) AS until
-    WHERE user_view_schema = 'aiwm' AND until > '1970-01-01'
-"""
-# Up to where the maintenance loop came, as whole buckets.
-ROLLED = """
-    SELECT name, until, extract(epoch FROM now() - until)::float8
-    FROM (VALUES ('node_metrics_5m', '5 minutes'), ('gpu_metrics_5m', '5 minutes'), ('node_metrics_1h', '1 hour'),
-                 ('gpu_metrics_1h', '1 hour'), ('gpu_metrics_1h_by_node', '1 hour'), ('node_metrics_1d', '1 day'),
-                 ('gpu_metrics_1d', '1 day')) AS rollups (name, width)
-    CROSS JOIN aiwm.rolling CROSS JOIN LATERAL time_bucket(width::interval, rolled_until) AS until
-    WHERE rolled_until > '1970-01-01'
-"""
+ROLLED = "SELECT rollup, until, extract(epoch FROM now() - until)::float8 FROM watermarks"
 POLICIES = """
     SELECT CASE proc_name WHEN 'policy_refresh_continuous_aggregate' THEN 'refresh'
                           WHEN 'policy_compression' THEN 'compress' ELSE 'drop' END,
@@ -274,15 +258,15 @@ def downgrade() -> None:
 def _platform() -> dict[str, tuple[str, str]]:
     """Columns and query of each function, as the database's engine has them."""
     engine, edition = op.get_bind().execute(sa.text("SELECT engine, edition FROM installation")).one()
-    tables, rollups, jobs = PARTITIONS, ROLLED, NO_JOBS
+    tables, jobs = PARTITIONS, NO_JOBS
     if engine == "timescaledb":
         tables = CHUNKS.format(held=HELD, columns="NULL::bigint, NULL::bigint", joined="")
     if edition == "community":
         tables = CHUNKS.format(held=HELD, columns="columns.before, columns.after", joined=IN_COLUMNS)
-        rollups, jobs = WATERMARKS, POLICIES
+        jobs = POLICIES
     return {
         "platform_tables": (TABLES, tables),
-        "platform_rollups": (ROLLUPS, rollups),
+        "platform_rollups": (ROLLUPS, ROLLED),
         "platform_jobs": (JOBS, jobs),
     }
 

@@ -7,8 +7,8 @@ one of an aggregate that of samples twice over, which takes longer to plan and t
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0015"
-down_revision = "0014"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
@@ -36,12 +36,10 @@ MATERIALIZED = """
     SELECT view_name, format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)
     FROM timescaledb_information.continuous_aggregates WHERE view_schema = 'aiwm'
 """
-ROLLED = "SELECT nullif(rolled_until, '-infinity') AS until FROM rolling"
 
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    op.execute("DROP VIEW rolled")
     if _edition() == "community":
         op.execute(WATERMARKS)
         op.execute("CREATE VIEW watermarks AS SELECT rollup, until FROM watermarks_of_aggregates()")
@@ -63,9 +61,6 @@ def downgrade() -> None:
         for rollup in ROLLUPS:
             op.execute(f"DROP VIEW {rollup}_rolled")
         op.execute("DROP FUNCTION watermarks_of_aggregates()")
-        op.execute("CREATE VIEW rolled AS SELECT NULL::timestamptz AS until")
-    else:
-        op.execute(f"CREATE VIEW rolled AS {ROLLED}")
 
 
 def _edition() -> str | None:
