@@ -6,40 +6,17 @@ A fault that repeats is told once a second, with how often it was not told since
 """
 
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
+from app.repeats import Repeats
+
 REPEAT_SECONDS: Final = 1.0
-EACH_TIME: Final = "each_time"
-"""Of `extra`: true for a line that somebody looks for by what only it has."""
 _CHATTERBOXES: Final = ("uvicorn.error", "httpx", "alembic")
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s%(about)s: %(message)s%(alike)s"
 _about: ContextVar[str] = ContextVar("about", default="")
-
-
-class Repeats:
-    """Lets through what is no fault, and of each fault (one place of the program) one line a second."""
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._told: dict[tuple[str, int], tuple[float, int]] = {}
-
-    def __call__(self, record: logging.LogRecord) -> bool:
-        """Whether to tell it, as a handler's filter."""
-        record.alike = ""
-        if record.levelno < logging.WARNING or getattr(record, EACH_TIME, False):
-            return True
-        place, now = (record.pathname, record.lineno), self._monotonic()
-        at, untold = self._told.get(place, (-REPEAT_SECONDS, 0))
-        if now - at < REPEAT_SECONDS:
-            self._told[place] = at, untold + 1
-            return False
-        self._told[place] = now, 0
-        record.alike = f" (+{untold} alike)" if untold else ""
-        return True
 
 
 def configure(level: str) -> None:
@@ -47,7 +24,7 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(_FORMAT))
     handler.addFilter(_tell)
-    handler.addFilter(Repeats())
+    handler.addFilter(Repeats(REPEAT_SECONDS))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     for chatterbox in _CHATTERBOXES:
         logging.getLogger(chatterbox).setLevel(logging.WARNING)

@@ -72,7 +72,9 @@ class Native:
         await migrate(self._at(self._template))
         # A database that somebody is in cannot be copied, and TimescaleDB's scheduler is in each that lets it in.
         await self._execute(f"ALTER DATABASE {self._template} ALLOW_CONNECTIONS false")
-        await self._execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self._template}'")
+        await self._execute(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self._template}'"
+        )
         self._has_template = True
 
     async def _create(self, name: str, template: str) -> None:

@@ -16,9 +16,9 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 from litestar.types import ExceptionHandlersMap
 from msgspec import UNSET
 
-from app import logs
 from app.clock import timestamp
 from app.errors import AiwmError, FieldProblem, InvalidRequest
+from app.repeats import EACH_TIME
 from app.rest.schemas import Detail, ErrorBody
 
 _log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response
         "Unforeseen error at %s %s, requestId=%s",
         *(request.method, _path(request), request_id),
         exc_info=error,
-        extra={logs.EACH_TIME: True},
+        extra={EACH_TIME: True},
     )
     return _answer(request, 500, _UNFORESEEN, request_id=request_id)
 

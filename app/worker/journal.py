@@ -7,35 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Mapping
-from typing import Callable, Final
+from typing import Final
+
+from app.repeats import Repeats
 
 REPEAT_SECONDS: Final = 60.0
 _PRIORITIES: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-
-
-class Repeats(logging.Filter):
-    """Lets through what is no fault, and of each fault (one place of the program) one line a minute."""
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._monotonic = monotonic
-        self._told: dict[tuple[str, int], tuple[float, int]] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to tell it."""
-        record.alike = ""
-        if record.levelno < logging.WARNING:
-            return True
-        place, now = (record.pathname, record.lineno), self._monotonic()
-        at, untold = self._told.get(place, (-REPEAT_SECONDS, 0))
-        if now - at < REPEAT_SECONDS:
-            self._told[place] = at, untold + 1
-            return False
-        self._told[place] = now, 0
-        record.alike = f" (+{untold} alike)" if untold else ""
-        return True
 
 
 class _Journal(logging.Formatter):
@@ -52,7 +30,7 @@ def configure(environ: Mapping[str, str] = os.environ) -> None:
         handler.setFormatter(_Journal("%(message)s%(alike)s"))
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s%(alike)s"))
-    handler.addFilter(Repeats())
+    handler.addFilter(Repeats(REPEAT_SECONDS))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # Its own accounts of each connection; at DEBUG it would write the token's header.
     logging.getLogger("websockets").setLevel(logging.WARNING)

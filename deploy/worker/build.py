@@ -30,7 +30,13 @@ MACHINES: Final = ("x86_64", "aarch64")
 # glibc 2.17: Ubuntu 20.04 and RHEL 8 are younger.
 _PLATFORM: Final = "{machine}-manylinux2014"
 _PYTHON: Final = "3.9"
-_SOURCES: Final = ("app/__init__.py", "app/protocol/__init__.py", "app/protocol/wire.py", "app/worker/*.py")
+_SOURCES: Final = (
+    "app/__init__.py",
+    "app/repeats.py",
+    "app/protocol/__init__.py",
+    "app/protocol/wire.py",
+    "app/worker/*.py",
+)
 _FOR_ALL_PYTHONS: Final = "*.abi3.so"
 _BEGINNING: Final = (1980, 1, 1, 0, 0, 0)
 _MODE: Final = 0o100644

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from app import logs
+from app.repeats import Repeats
 
 
 @pytest.fixture
@@ -51,14 +52,14 @@ async def test_each_task_s_lines_are_about_its_own_connection(written: io.String
 def test_a_fault_that_repeats_is_told_once_a_second_and_how_often_it_was_not() -> None:
     """Each place of the program by itself; what is no fault is always told."""
     now = 0.0
-    repeats = logs.Repeats(lambda: now)
+    repeats = Repeats(logs.REPEAT_SECONDS, lambda: now)
 
     def record(level: int, line: int) -> logging.LogRecord:
         return logging.LogRecord("app.test", level, "test.py", line, "again", (), None)
 
     def told(level: int, line: int) -> str | None:
         one = record(level, line)
-        return str(one.alike) if repeats(one) else None  # type: ignore[attr-defined]
+        return str(one.alike) if repeats.filter(one) else None  # type: ignore[attr-defined]
 
     assert [told(logging.WARNING, 1) for _ in range(3)] == ["", None, None]
     assert [told(logging.ERROR, 2), told(logging.INFO, 3), told(logging.INFO, 3)] == ["", "", ""]
@@ -69,7 +70,7 @@ def test_a_fault_that_repeats_is_told_once_a_second_and_how_often_it_was_not() -
     now = 3.0
     looked_for = record(logging.ERROR, 4)
     looked_for.each_time = True
-    assert [repeats(looked_for), repeats(looked_for)] == [True, True]
+    assert [repeats.filter(looked_for), repeats.filter(looked_for)] == [True, True]
     assert told(logging.ERROR, 2) == ""
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from app.clock import timestamp
 from app.protocol import wire
+from app.repeats import Repeats
 from app.worker import journal
 from app.worker.backoff import Backoff, Patience
 from app.worker.systemd import Systemd
@@ -177,7 +178,7 @@ class TestJournal:
     def test_how_often_a_fault_was_not_told_is_told(self) -> None:
         """With the next one that is."""
         now = 0.0
-        repeats = journal.Repeats(lambda: now)
+        repeats = Repeats(journal.REPEAT_SECONDS, lambda: now)
         records = [logging.LogRecord("n", logging.ERROR, "file.py", 7, "m", None, None) for _ in range(3)]
         assert [repeats.filter(record) for record in records[:2]] == [True, False]
         now = 61.0
