@@ -6,10 +6,11 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 
 import pytest
@@ -27,15 +28,20 @@ QUICK: Final = {
 }
 
 
-class Daemon:
-    """The daemon of a machine with fake GPUs, started any number of times. Owned by its fixture."""
+FAKE: Final = ("-m", "tests.samplers", "run")
+"""A daemon of a machine that does not exist."""
 
-    def __init__(self, folder: Path, service: Service) -> None:
+
+class Daemon:
+    """A daemon, of fake GPUs or of a recording, started any number of times. Owned by its fixture."""
+
+    def __init__(self, folder: Path, service: Service, command: Sequence[str] = FAKE) -> None:
         with service.portal() as portal:
             self.node_id = str(portal.create("daemon")["_id"])
             self.token = portal.node_token(self.node_id)
         self.began = datetime.now(UTC) - timedelta(minutes=1)
         self._service = service
+        self._command = command
         self._state = folder / "state"
         self._log = folder / "daemon.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,7 +60,7 @@ class Daemon:
             "HYDRA_STATE_DIR": str(self._state),
         }
         with self._log.open("ab") as log:
-            command = [sys.executable, "-m", "tests.samplers", "run", "--config", str(self._state / "etc")]
+            command = [sys.executable, *self._command, "--config", str(self._state / "etc")]
             self._process = subprocess.Popen(command, cwd=ROOT, env=os.environ | known, stdout=log, stderr=log)
 
     def end(self, number: int) -> int:
@@ -93,12 +99,12 @@ class Daemon:
 
 
 @pytest.fixture
-def start_daemon(tmp_path: Path) -> Iterator[Callable[[Service], Daemon]]:
-    """A daemon of a new node of a service."""
+def start_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """A daemon of a new node of a service; `command` is for Python."""
     daemons: list[Daemon] = []
 
-    def start(service: Service) -> Daemon:
-        daemons.append(Daemon(tmp_path, service))
+    def start(service: Service, command: Sequence[str] = FAKE) -> Daemon:
+        daemons.append(Daemon(tmp_path, service, command))
         daemons[-1].start()
         return daemons[-1]
 
@@ -155,6 +161,52 @@ def test_the_daemon_is_killed_while_it_is_alone_and_nothing_is_lost(
     daemon.start()
     service.start()
     wait_for(lambda: left <= set(daemon.stored()), "all that was left")
+
+
+def test_a_recording_is_read_back_as_it_was_recorded(
+    start_service: StartService, start_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    """A sample a second of a recording of one a minute is 60 times its speed: every value of every GPU, in its order."""
+    dice = Random(6)
+    recorded = {
+        f"GPU-{gpu}": [(dice.randint(0, 100), dice.randint(0, 81920), dice.randint(30, 90)) for _ in range(5)]
+        for gpu in range(2)
+    }
+    rows = [
+        f"2025/11/21 10:{minute:02}:00.000, {device}, NVIDIA A100, {busy} %, 81920 MiB, {used} MiB, {celsius}"
+        for minute in range(5)
+        for device, (busy, used, celsius) in ((device, moments[minute]) for device, moments in recorded.items())
+    ]
+    header = "timestamp, uuid, name, utilization.gpu [%], memory.total [MiB], memory.used [MiB], temperature.gpu"
+    trace = tmp_path / "trace.csv"
+    trace.write_text("\n".join([header, *rows]) + "\n")
+    service = start_service(**QUICK)
+    daemon = start_daemon(service, ("-m", "app.worker", "run", "--trace", str(trace)))
+
+    def read_back() -> dict[str, list[tuple[float, ...]]]:
+        with service.portal() as portal:
+            series = portal.history(
+                daemon.node_id, "gpus/metrics", daemon.began, fields="utilization,memoryUsed,temperature", agg="last"
+            )
+        return {
+            device: list(
+                zip(
+                    *(
+                        [value for _, value in series.get((device, field), [])]
+                        for field in ("utilization", "memoryUsed", "temperature")
+                    ),
+                    strict=True,
+                )
+            )
+            for device in recorded
+        }
+
+    wait_for(lambda: min(map(len, read_back().values())) >= 5, "the whole recording")
+    expected: dict[str, Any] = {
+        device: [(busy, pytest.approx(used / 1024, abs=0.0006), celsius) for busy, used, celsius in moments]
+        for device, moments in recorded.items()
+    }
+    assert {device: moments[:5] for device, moments in read_back().items()} == expected
 
 
 def test_it_stops_at_once_while_nobody_answers(
