@@ -9,6 +9,7 @@ import asyncio
 import logging
 import multiprocessing
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
@@ -21,7 +22,7 @@ import uvloop
 
 from app import logs, server
 from app.clock import SystemClock
-from app.errors import StartupError
+from app.errors import StartupError, StorageUnavailable
 from app.settings import Settings
 
 RESTART_SECONDS: Final = (1.0, 30.0)
@@ -158,7 +159,11 @@ def _run(settings: Settings, url: str, peers: Path, number: int, ready: Connecti
     ):
         _stop_without_parent(stop.request)
         process = server.Process(number, listener, stop, peers)
-        runner.run(server.gateway(settings, url, process, lambda: ready.send(True), SystemClock()))
+        try:
+            runner.run(server.gateway(settings, url, process, lambda: ready.send(True), SystemClock()))
+        except (StartupError, StorageUnavailable) as error:
+            _log.error("Gateway process %d stops: %s.", number, error)
+            sys.exit(1)
 
 
 def _stop_without_parent(stop: Callable[[], None]) -> None:

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import httpx
+import psutil
 
 from app.clock import SystemClock
 from app.domain.auth import Tokens
@@ -50,6 +51,10 @@ class Service:
         """The processes of its gateways, where it has several."""
         children = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text().split()
         return [int(pid) for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+    def largest_gateway(self) -> int:
+        """Resident bytes of the largest of them."""
+        return max(psutil.Process(pid).memory_info().rss for pid in self.gateways())
 
     async def ask(self, path: str) -> int:
         """An administrator's question; the status of its answer."""
