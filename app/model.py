@@ -3,7 +3,7 @@
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -88,7 +88,7 @@ class SampleKind(StrEnum):
     METRICS = "metrics"
 
 
-class GpuReading(NamedTuple):
+class GpuReading(msgspec.Struct, frozen=True, gc=False):
     """One GPU's part of a sample; `values` in steps, in the order of its field catalogue."""
 
     device_id: str
@@ -96,7 +96,7 @@ class GpuReading(NamedTuple):
     values: tuple[Any, ...]
 
 
-class GpuDetails(NamedTuple):
+class GpuDetails(msgspec.Struct, frozen=True, gc=False):
     """What a sample tells of one GPU beyond the document; `gpu` is its place among the sample's GPUs."""
 
     gpu: int

@@ -79,10 +79,14 @@ async def flood(database: Database, service: Service, keys: list[int]) -> Flood:
 
 
 def _frames(number: int, moments: list[datetime]) -> bytes:
-    """All frames of a socket; the last one asks for an acknowledgement, which comes when all before it are stored."""
-    last = len(moments) - 1
+    """All frames of a socket; the last one asks for an acknowledgement, which comes when all before it are stored.
+
+    They are of hours ago and sent now, by a worker whose clock is right.
+    """
+    last, now = len(moments) - 1, datetime.now(UTC)
     return b"".join(
-        wire.metrics(number, f"m-{number}-{place}", moment, ack=place == last) for place, moment in enumerate(moments)
+        wire.metrics(number, f"m-{number}-{place}", moment, ack=place == last, sent=now)
+        for place, moment in enumerate(moments)
     )
 
 

@@ -54,7 +54,7 @@ class Service:
 
     def largest_gateway(self) -> int:
         """Resident bytes of the largest of them."""
-        return max(psutil.Process(pid).memory_info().rss for pid in self.gateways())
+        return max(int(psutil.Process(pid).memory_info().rss) for pid in self.gateways())
 
     async def ask(self, path: str) -> int:
         """An administrator's question; the status of its answer."""

@@ -60,8 +60,8 @@ def heartbeat(number: int, message_id: str, at: datetime, *, ack: bool = True) -
     )
 
 
-def metrics(number: int, message_id: str, at: datetime, *, ack: bool = True) -> bytes:
-    """TELEMETRY_METRICS with eight GPUs."""
+def metrics(number: int, message_id: str, at: datetime, *, ack: bool = True, sent: datetime | None = None) -> bytes:
+    """TELEMETRY_METRICS with eight GPUs, of when they were measured; `sent` where that was another time."""
     gpus = ",".join(
         f'{{"deviceId":"GPU-{number:06d}-{gpu}-4c1d-9b7f-0123456789ab","model":"NVIDIA H100 80GB HBM3","memoryTotal":80,'
         f'"memoryUsed":{20 + gpu}.5,"memoryFree":{59 - gpu}.5,"utilization":{80 + gpu},"temperature":{70 + gpu},'
@@ -69,7 +69,7 @@ def metrics(number: int, message_id: str, at: datetime, *, ack: bool = True) -> 
         for gpu in range(GPUS)
     )
     return frame(
-        f'{{"type":"TELEMETRY_METRICS","messageId":"{message_id}","timestamp":"{iso(at)}",'
+        f'{{"type":"TELEMETRY_METRICS","messageId":"{message_id}","timestamp":"{iso(sent or at)}",'
         f'{_ack(ack)}"data":{{"timestamp":"{iso(at)}","cpu":{{"usage":45.2,"cores":128,"temperature":55}},'
         '"memory":{"total":1024,"used":640,"free":384,"usage":62.5},"disk":{"total":7680,"used":1024,"free":6656,"usage":13.3},'
         f'"network":{{"bytesIn":1000000000,"bytesOut":500000000}},"gpus":[{gpus}]}}}}'

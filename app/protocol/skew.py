@@ -43,6 +43,8 @@ class Skew:
 
     def _turn_to(self, minute: int) -> None:
         """Forget what is ten minutes old."""
+        if minute == self._minute:
+            return
         for passed in range(self._minute + 1, min(minute, self._minute + _MINUTES) + 1):
             self._least[passed % _MINUTES] = inf
         if minute > self._minute + _MINUTES:

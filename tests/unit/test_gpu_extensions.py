@@ -34,7 +34,7 @@ def measured(*gpus: dict[str, Any]) -> tuple[Sample, tuple[str, ...]]:
 def test_details_are_measured_in_steps() -> None:
     """Each in its resolution, throttle reasons in the order of NVML; what a GPU does not tell is missing, never 0."""
     sample, warnings = measured(DETAILS, {"energy": 7.6, "throttleReasons": []})
-    assert [tuple(each) for each in sample.details] == [
+    assert [(each.gpu, each.values) for each in sample.details] == [
         (0, (1410, 1593, 1045, 12_000_000, 3_400_000, 123_456_789, 3, 0, "power_cap,sw_thermal")),
         (1, (None, None, None, None, None, 8, None, None, "")),
     ]

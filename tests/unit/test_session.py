@@ -8,7 +8,7 @@ import pytest
 
 from app.clock import timestamp
 from app.errors import NodeInactive, NodeNotFound, TokenExpired
-from app.model import EventKind, GpuEvent
+from app.model import EventKind, GpuEvent, GpuReading
 from app.protocol.messages import EXTENSIONS
 from app.protocol.replies import ControllerInfo
 from app.protocol.session import Authenticate, Close, Controller, Register, Renew, Report, Session, Step, Telemetry
@@ -158,7 +158,7 @@ def test_a_heartbeat_is_measured_in_steps(admitted: Session) -> None:
     assert event.sample is not None
     assert event.wants_ack
     assert event.sample.values == ("online", 452, 628, 2, 3630)
-    assert [tuple(gpu) for gpu in event.sample.gpus] == [("GPU-0", None, (850, 720))]
+    assert event.sample.gpus == (GpuReading("GPU-0", None, (850, 720)),)
     assert event.sample.time == START + timedelta(seconds=30)
 
 
@@ -173,9 +173,7 @@ def test_metrics_are_measured_in_steps(admitted: Session) -> None:
         *(2_048_000, 1_024_000, 1_024_000, 500),
         *(1_000_000, 500_000),
     )
-    assert [tuple(gpu) for gpu in event.sample.gpus] == [
-        ("GPU-0", "NVIDIA A100", (850, 80_000, 20_000, 60_000, 720, 2500))
-    ]
+    assert event.sample.gpus == (GpuReading("GPU-0", "NVIDIA A100", (850, 80_000, 20_000, 60_000, 720, 2500)),)
 
 
 def test_a_heartbeat_s_own_sample_time_counts_before_the_envelope_s(admitted: Session) -> None:
