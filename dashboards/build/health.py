@@ -10,6 +10,7 @@ from dashboards.build.sql import (
     GPU_LADDER,
     SETTLED,
     bucket,
+    chosen,
     gpus_chosen,
     gpus_measured,
     measured,
@@ -46,11 +47,10 @@ GONE = f"$__timeFilter(removed_at)\n  AND {gpus_chosen()}"
 LAST_HOUR = f"time >= to_timestamp(floor(($__unixEpochTo() - 4500) / 3600) * 3600 - 3600) AND time < {SETTLED}"
 COMPARED = f"""
 WITH hour AS MATERIALIZED (
-    SELECT node_id, node_name, device_id, gpu_model, least(floor(utilization_avg / 10), 9) AS tenth,
+    SELECT node_key, node_id, node_name, device_id, gpu_model, least(floor(utilization_avg / 10), 9) AS tenth,
            utilization_avg AS utilization, temperature_avg AS temperature, power_usage_avg AS power
     FROM history.gpu_metrics_1h
-    WHERE {LAST_HOUR}
-      AND {gpus_measured()}
+    WHERE {LAST_HOUR} AND {chosen("model", "gpu_model")}
 ), usual AS (
     SELECT gpu_model, tenth, count(*) AS gpus,
            percentile_cont(0.5) WITHIN GROUP (ORDER BY temperature) AS temperature,
@@ -58,7 +58,7 @@ WITH hour AS MATERIALIZED (
     FROM hour GROUP BY gpu_model, tenth HAVING count(*) >= 3
 )
 """
-"""The last whole hour of the range; GPUs are compared with those of their model in the same tenth of utilisation."""
+"""The last whole hour of the range; GPUs are compared with all of their model in the same tenth of utilisation, chosen or not."""
 
 
 def dashboard() -> Dashboard:
@@ -195,6 +195,7 @@ SELECT node_id, node_name AS "Node", device_id AS "GPU", gpu_model AS "Model", u
        hour.temperature AS "Temperature", hour.temperature - usual.temperature AS "Above usual"
 FROM hour JOIN usual USING (gpu_model, tenth)
 WHERE hour.temperature - usual.temperature >= {HOTTER}
+  AND {gpus_measured()}
 ORDER BY "Above usual" DESC, node_name, device_id
 LIMIT 50
 """,
@@ -219,6 +220,7 @@ SELECT node_id, node_name AS "Node", device_id AS "GPU", gpu_model AS "Model", u
        hour.power AS "Power", usual.power AS "Usual", 100 * (hour.power / nullif(usual.power, 0) - 1) AS "Off by"
 FROM hour JOIN usual USING (gpu_model, tenth)
 WHERE abs(hour.power / nullif(usual.power, 0) - 1) >= {OFF / 100}
+  AND {gpus_measured()}
 ORDER BY abs(hour.power / nullif(usual.power, 0) - 1) DESC, node_name, device_id
 LIMIT 50
 """,

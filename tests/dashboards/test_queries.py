@@ -108,6 +108,23 @@ async def test_every_alert_query_is_answered(place: Place) -> None:
     assert not faults, "\n".join(faults)
 
 
+@pytest.mark.parametrize("place", [("postgresql", True)], indirect=True)
+@pytest.mark.parametrize("title", ["Hotter than others of their model", "Power unlike others of their model"])
+async def test_a_node_that_is_looked_at_alone_is_compared_with_the_fleet(place: Place, title: str) -> None:
+    """What stands out among all stands out when its node is chosen, by as much."""
+    health = next(board for name, board in BOARDS.items() if "health" in name)
+    length = default_range(health)
+    values = choices(health, await options(place.grafana, health, length))["All"]
+    (query,) = (query for query in queries(health) if title in query.place)
+    whole = await answered(place.grafana, query, values, length)
+    assert isinstance(whole, Answer)
+    assert whole.rows
+    for node in {row[whole.names.index("node_id")] for row in whole.rows}:
+        alone = await answered(place.grafana, query, {**values, "node": [node]}, length)
+        assert isinstance(alone, Answer)
+        assert alone.rows == [row for row in whole.rows if node in row]
+
+
 async def faults_of(place: Place, board: Json) -> AsyncIterator[str]:
     """A sentence for each query, and each choice of variables, whose answer its panel cannot show."""
     length = default_range(board)
