@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import msgspec
 from litestar import Litestar, Router, WebSocket, websocket
 from litestar.config.cors import CORSConfig
@@ -32,6 +33,8 @@ from app.domain.maintenance import Maintenance
 from app.domain.news import News
 from app.domain.nodes import Nodes
 from app.domain.peers import Health, Peers
+from app.domain.provider import Callers
+from app.domain.provider_keys import ProviderKeys
 from app.domain.registry import Registry
 from app.domain.renewal import Renewal
 from app.errors import StorageUnavailable
@@ -51,6 +54,7 @@ from app.settings import Settings
 from app.storage import dropped, gateways
 from app.storage.database import Database
 from app.storage.engines.choice import installed_engine
+from app.trust import Trust
 from app.ws.doors import Doors, room
 from app.ws.endpoint import Gateway, converse
 
@@ -104,7 +108,8 @@ async def service(
         await stack.enter_async_context(_background("liveness", liveness.run(), on_failure))
         maintenance = Maintenance(database, engine, settings.retention, clock)
         await stack.enter_async_context(_background("maintenance", maintenance.run(), on_failure))
-        tokens = Tokens(settings.jwt_secret, clock)
+        tokens = Tokens(settings.jwt_secret, clock, settings.trust)
+        callers = await stack.enter_async_context(_callers(tokens, settings.trust, clock, on_failure))
         doors = Doors(meters, room())
         # What was dropped while settings kept less is neither there to be read nor to be rolled up with what comes late.
         left = msgspec.structs.replace(settings, retention=await _left(settings.retention, database, clock))
@@ -124,7 +129,21 @@ async def service(
         daemon = await asyncio.to_thread(daemon_file.read)
         if daemon is None:
             _log.warning("There is no daemon for GPU machines to give: `make daemon` makes it.")
-        yield application(left, database, clock, tokens, gateway, others, daemon)
+        yield application(left, database, clock, tokens, callers, gateway, others, daemon)
+
+
+@asynccontextmanager
+async def _callers(
+    tokens: Tokens, trust: Trust, clock: Clock, on_failure: Callable[[], None]
+) -> AsyncIterator[Callers]:
+    """Who may call; the keys of an identity provider, where there is one, are kept for as long as this lasts."""
+    if trust.jwks_url is None:
+        yield Callers(tokens, trust, None, clock)
+        return
+    async with httpx.AsyncClient(follow_redirects=False) as client:
+        keys = ProviderKeys(trust.jwks_url, client, clock)
+        async with _background("provider keys", keys.run(), on_failure):
+            yield Callers(tokens, trust, keys, clock)
 
 
 async def _left(retention: Retention, database: Database, clock: Clock) -> Retention:
@@ -146,6 +165,7 @@ def application(
     database: Database,
     clock: Clock,
     tokens: Tokens,
+    callers: Callers,
     gateway: Gateway,
     peers: Peers,
     daemon: DaemonFile | None,
@@ -181,7 +201,7 @@ def application(
     )
     events = Events(asked, clock, query_timeout_ms=settings.query_timeout_ms)
     return Litestar(
-        route_handlers=[Router(path=settings.base_path or "/", route_handlers=[*rest_handlers(tokens), node_socket])],
+        route_handlers=[Router(path=settings.base_path or "/", route_handlers=[*rest_handlers(callers), node_socket])],
         dependencies={
             "nodes": Provide(lambda: nodes, sync_to_thread=False),
             "fleet": Provide(lambda: fleet, sync_to_thread=False),
@@ -189,7 +209,7 @@ def application(
             "fleet_history": Provide(lambda: fleet_history, sync_to_thread=False),
             "events": Provide(lambda: events, sync_to_thread=False),
             "peers": Provide(lambda: peers, sync_to_thread=False),
-            "tokens": Provide(lambda: tokens, sync_to_thread=False),
+            "callers": Provide(lambda: callers, sync_to_thread=False),
             "database": Provide(lambda: probed, sync_to_thread=False),
             "daemon": Provide(lambda: daemon, sync_to_thread=False),
         },

@@ -60,6 +60,12 @@ def token(settings: Settings, subject: str, org_id: str | None, role: str, expir
     """Print one portal token and nothing else."""
     if org_id is None and role != CallerRole.ADMIN:
         raise click.UsageError("--org is required: only an admin may go without an organisation.")
+    if not settings.trust.takes_own:
+        click.echo(
+            "Warning: the service refuses this token, since AIWM_JWT_JWKS_URL is set: take one of the identity "
+            "provider's, or set AIWM_JWT_ALLOW_HS256=true.",
+            err=True,
+        )
     click.echo(_portal_token(settings, subject, CallerRole(role), org_id, expires_in))
 
 
@@ -146,7 +152,7 @@ def _announce(settings: Settings, *, show_token: bool) -> None:
         f"  OpenAPI    {settings.url}/schema",
         f"  Database   {'embedded PostgreSQL in ' + str(settings.data_dir.resolve()) if settings.embedded else 'yours'}",
     ]
-    if settings.embedded and show_token:
+    if settings.embedded and show_token and settings.trust.takes_own:
         admin = _portal_token(settings, "admin", CallerRole.ADMIN, "local", ADMIN_TOKEN_SECONDS)
         lines += ["  Administrator token, good for 7 days:", "", admin]
     lines += ["", "Ctrl-C stops everything.", ""]

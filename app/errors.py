@@ -11,6 +11,7 @@ AiwmError                500     INTERNAL_ERROR         1011
 ├── Unauthorized         401     –                      –
 ├── Forbidden            403     –                      –
 ├── StorageUnavailable   503     INTERNAL_ERROR         1011
+├── ProviderUnavailable  503     –                      –
 ├── NodeNotFound         404     NODE_NOT_FOUND         4404
 ├── DeviceNotFound       404     –                      –
 ├── NodeInactive         403     NODE_INACTIVE          4403
@@ -90,6 +91,13 @@ class StorageUnavailable(AiwmError):
 
     status = 503
     default = "The database cannot be reached at the moment; try again shortly"
+
+
+class ProviderUnavailable(AiwmError):
+    """The identity provider's keys are not known, so that nobody can say whether its token is good."""
+
+    status = 503
+    default = "The identity provider's keys cannot be fetched at the moment; try again shortly"
 
 
 class NodeNotFound(AiwmError):

@@ -14,7 +14,8 @@ from typing import Final
 from app.repeats import Repeats
 
 REPEAT_SECONDS: Final = 1.0
-_CHATTERBOXES: Final = ("uvicorn.error", "httpx", "alembic")
+_CHATTERBOXES: Final = ("uvicorn.error", "httpx", "httpcore", "websockets", "alembic")
+"""Their own accounts of each connection; at DEBUG some of them write the token's header."""
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s%(about)s: %(message)s%(alike)s"
 _about: ContextVar[str] = ContextVar("about", default="")
 

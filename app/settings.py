@@ -18,6 +18,7 @@ import msgspec
 
 from app.errors import StartupError
 from app.retention import SHORTEST, Retention
+from app.trust import OWN_ALONE, Trust
 
 SECRET_BYTES = 32
 MAX_WORKERS = 64
@@ -37,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: str | None = None
     data_dir: Path = Path(".data")
     jwt_secret: tuple[str, ...] = ()
+    trust: Trust = OWN_ALONE
     token: str | None = None
     heartbeat_interval_ms: int = 30_000
     metrics_interval_ms: int = 60_000
@@ -93,7 +95,8 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
                 # The value itself is not repeated: it may be a secret, or a URL with a password in it.
                 raise StartupError(f"{variable} {error}.") from None
     kept = {field: values.pop(name) for name, field in _RETENTIONS.items() if name in values}
-    settings = Settings(**values, retention=Retention(**kept))
+    trust = Trust(**{field: values.pop(name) for name, field in _TRUST.items() if name in values})
+    settings = Settings(**values, retention=Retention(**kept), trust=trust)
     _check(settings)
     return settings, warnings
 
@@ -167,6 +170,8 @@ def _check(settings: Settings) -> None:
         )
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise StartupError("AIWM_TLS_CERT and AIWM_TLS_KEY belong together: set both or neither.")
+    if settings.trust.problem is not None:
+        raise StartupError(settings.trust.problem)
     for name, field in _RETENTIONS.items():
         kept, shortest = getattr(settings.retention, field), SHORTEST[field]
         if kept is not None and kept < shortest:
@@ -197,6 +202,18 @@ def _url(*schemes: str) -> Callable[[str], str]:
         return text.rstrip("/")
 
     return parse
+
+
+def _jwks_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        raise ValueError(
+            "must be a URL that starts with https:// (http:// to this machine itself alone): "
+            "whoever can change the answer on its way can sign tokens"
+        )
+    if not parts.hostname or parts.username is not None or re.search(r"\s", text):
+        raise ValueError("must name a host, and neither user nor password")
+    return text
 
 
 def _database_url(text: str) -> str:
@@ -241,8 +258,12 @@ def _log_level(text: str) -> str:
     return text.lower()
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _origins(text: str) -> tuple[str, ...]:
-    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    found = _words(text)
     if not all(re.fullmatch(r"\*|https?://[^/\s]+", origin) for origin in found):
         raise ValueError("must be origins such as https://portal.example, separated by commas, or `*`")
     return found
@@ -256,6 +277,8 @@ _RETENTIONS = {
     "retention_1h": "hour",
     "retention_1d": "day",
 }
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_TRUST = {f"jwt_{field}": field for field in Trust.__struct_fields__}
 _SECRET = {"jwt_secret", "database_url", "token"}
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "host": str,
@@ -266,6 +289,10 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "database_url": _database_url,
     "data_dir": Path,
     "jwt_secret": _secrets,
+    "jwt_jwks_url": _jwks_url,
+    **dict.fromkeys(("jwt_issuer", "jwt_audience", "jwt_org_claim", "jwt_role_claim"), str),
+    **dict.fromkeys(("jwt_viewer_roles", "jwt_operator_roles", "jwt_admin_roles"), _words),
+    "jwt_allow_hs256": _boolean,
     "token": str,
     "heartbeat_interval_ms": _integer(100, _DAY_MS),
     "metrics_interval_ms": _integer(100, _DAY_MS),

@@ -15,6 +15,7 @@ from app.asgi import application
 from app.clock import Clock
 from app.domain.auth import Tokens
 from app.domain.peers import Peers
+from app.domain.provider import Callers
 from app.errors import AiwmError
 from app.install.daemon_file import DaemonFile
 from app.meters import Meters
@@ -23,6 +24,7 @@ from app.settings import Settings
 from app.storage import connections
 from app.storage.connections import Admission
 from app.storage.database import Database
+from app.trust import OWN_ALONE
 from app.ws.endpoint import Gateway
 
 SECRET = "a secret of at least 32 bytes, for tests"
@@ -86,7 +88,8 @@ async def rest_api(
     """The API as it is composed, served in memory; sockets are only remembered."""
     tokens, sockets = Tokens((SECRET,), clock), FakeConnections()
     gateway = cast(Gateway, SimpleNamespace(registry=sockets))
-    app = application(Settings(**settings), database, clock, tokens, gateway, Peers(Meters(), None, 0), daemon)
+    callers = Callers(tokens, OWN_ALONE, None, clock)
+    app = application(Settings(**settings), database, clock, tokens, callers, gateway, Peers(Meters(), None, 0), daemon)
     transport = ASGITransport(app=cast(Any, app), raise_app_exceptions=False)
     async with AsyncClient(transport=transport, base_url="http://localhost:3305") as client:
         yield Api(client, tokens, sockets)

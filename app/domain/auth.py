@@ -1,13 +1,13 @@
 """Tokens, issued and verified: those of people at the portal, and those of nodes.
 
-Both are JWTs, HS256 and nothing else. Of PyJWT only the signature is taken; every claim is judged
-here, by the service's own clock and with strict types. Neither kind opens the other's door: a node
-token carries `aud: "aiwm-node"`, a portal token carries no `aud` at all.
+These are JWTs that the service's own secrets sign, HS256 and nothing else; what an identity provider signs is
+`provider.py`'s. Every claim is judged by the service's own clock and with strict types. Neither kind opens the
+other's door: a node token carries `aud: "aiwm-node"`, which no portal token may carry.
 """
 
-import math
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from secrets import token_hex
 from typing import Any, Final
 
@@ -15,18 +15,15 @@ import jwt
 import msgspec
 
 from app.clock import Clock
+from app.domain import claims as said
+from app.domain.claims import BadClaim, Claims, Expired
 from app.errors import Forbidden, InvalidToken, TokenExpired, Unauthorized
 from app.model import NODE_ID, Caller, CallerRole, Owner
+from app.trust import NODE_AUDIENCE, OWN_ALONE, Trust
 
-NODE_AUDIENCE: Final = "aiwm-node"
-CLAIM_LENGTH: Final = 256
-"""Characters of a text claim: they end up in an indexed column."""
+ALGORITHM: Final = "HS256"
 
-_ALGORITHM: Final = "HS256"
-_UNJUDGED: Final = dict.fromkeys(("exp", "nbf", "iat", "aud", "iss", "sub", "jti"), False)
-_OPTIONS: Final[Any] = {"verify_signature": True, **{f"verify_{claim}": value for claim, value in _UNJUDGED.items()}}
 _ROLES: Final[dict[str, CallerRole]] = {role.value: role for role in CallerRole}
-_EXPIRED: Final = "JWT token has expired"
 
 
 class IssuedToken(msgspec.Struct, frozen=True):
@@ -47,22 +44,15 @@ class NodeClaims(msgspec.Struct, frozen=True):
     expires_at: datetime
 
 
-class _BadClaimError(Exception):
-    """A claim that is missing or of the wrong type; the message names it."""
-
-
-class _ExpiredError(Exception):
-    """Past its `exp`."""
-
-
 class Tokens:
     """Signs with the first secret, verifies with all. Holds no other state; one for the whole service."""
 
-    def __init__(self, secrets: tuple[str, ...], clock: Clock) -> None:
+    def __init__(self, secrets: tuple[str, ...], clock: Clock, trust: Trust = OWN_ALONE) -> None:
         if not secrets:
             raise ValueError("at least one secret is needed")
         self._secrets = secrets
         self._clock = clock
+        self._trust = trust
 
     def issue_portal(self, subject: str, role: CallerRole, owner: Owner, expires_in: int) -> str:
         """A portal token that lives `expires_in` seconds."""
@@ -71,24 +61,20 @@ class Tokens:
         return self._sign(claims | msgspec.to_builtins(owner))
 
     def verify_portal(self, token: str) -> Caller:
-        """The bearer of a portal token.
+        """The bearer of a portal token of the service's own.
 
         Raises Unauthorized for a token that is not valid here, Forbidden for one that belongs to no org
         and is not an admin's.
         """
-        try:
+        with refusals():
             claims = self._claims(token)
-            if "aud" in claims:
-                raise _BadClaimError("aud is not for this service")
-            caller = _caller(claims)
-            self._judge_times(claims)
-        except _BadClaimError as error:
-            raise Unauthorized(f"Missing or invalid JWT token: {error}") from None
-        except _ExpiredError:
-            raise Unauthorized(_EXPIRED) from None
-        if caller.owner.org_id is None and not caller.is_admin:
-            raise Forbidden("Insufficient permissions: the token names no orgId")
-        return caller
+            self._judge_origin(claims)
+            role = _ROLES.get(said.text(claims, "role") or CallerRole.VIEWER)
+            if role is None:
+                raise BadClaim(f"role is none of {', '.join(_ROLES)}")
+            caller = caller_of(claims, role, said.text(claims, "orgId"))
+            said.judge_times(claims, self._clock.now())
+        return of_some_org(caller)
 
     def issue_node(self, node_id: str, generation: int, expires_in: int) -> IssuedToken:
         """A node token that lives `expires_in` seconds; `generation` is the node's at present."""
@@ -101,104 +87,80 @@ class Tokens:
             "iat": issued,
             "exp": issued + expires_in,
         }
-        return IssuedToken(self._sign(claims), _moment(claims, "iat"), _moment(claims, "exp"))
+        return IssuedToken(self._sign(claims), said.moment(claims, "iat"), said.moment(claims, "exp"))
 
     def verify_node(self, token: str) -> NodeClaims:
         """What a node token says. Raises InvalidToken, or TokenExpired for one that was valid once."""
         try:
             claims = self._claims(token)
             if claims.get("aud") != NODE_AUDIENCE:
-                raise _BadClaimError("aud is not that of a node token")
+                raise BadClaim("aud is not that of a node token")
             verified = _node_claims(claims)
-            self._judge_times(claims)
-        except _BadClaimError as error:
+            said.judge_times(claims, self._clock.now())
+        except BadClaim as error:
             raise InvalidToken(f"Invalid JWT token: {error}") from None
-        except _ExpiredError:
+        except Expired:
             raise TokenExpired from None
         return verified
 
     def _sign(self, claims: dict[str, Any]) -> str:
-        return jwt.encode(claims, self._secrets[0], algorithm=_ALGORITHM)
+        return jwt.encode(claims, self._secrets[0], algorithm=ALGORITHM)
 
-    def _claims(self, token: str) -> Mapping[str, Any]:
+    def _claims(self, token: str) -> Claims:
+        if said.header_of(token).alg != ALGORITHM:
+            raise BadClaim("it is not signed as this service signs")
         for secret in self._secrets:
-            try:
-                return jwt.decode(token, secret, algorithms=[_ALGORITHM], options=_OPTIONS)
-            except jwt.InvalidSignatureError:
-                continue
-            # A hostile header can nest too deep, or be of types that PyJWT does not expect.
-            except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
-                raise _BadClaimError("it is not a JWT that this service signs") from None
-        raise _BadClaimError("the signature does not match")
+            claims = said.verified(token, secret, ALGORITHM)
+            if claims is not None:
+                return claims
+        raise BadClaim("the signature does not match")
 
-    def _judge_times(self, claims: Mapping[str, Any]) -> None:
-        now = self._clock.now().timestamp()
-        expires = _number(claims, "exp")
-        if "iat" in claims:
-            _number(claims, "iat")
-        if "nbf" in claims and _number(claims, "nbf") > now:
-            raise _BadClaimError("nbf lies ahead")
-        if expires <= now:
-            raise _ExpiredError
+    def _judge_origin(self, claims: Claims) -> None:
+        """Whoever has the secret need not say who it is, nor for whom: but what it says must be so."""
+        audience, issuer = self._trust.audience, self._trust.issuer
+        if "aud" in claims and (audience is None or not said.is_meant_for(claims, audience)):
+            raise BadClaim("aud is not for this service")
+        if "iss" in claims and issuer is not None and claims["iss"] != issuer:
+            raise BadClaim("iss is not whom this service trusts")
 
 
-def _caller(claims: Mapping[str, Any]) -> Caller:
-    subject = _text(claims, "sub")
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What the bearer of a portal token is told where it is not as it should be. Raises Unauthorized."""
+    try:
+        yield
+    except BadClaim as error:
+        raise Unauthorized(f"Missing or invalid JWT token: {error}") from None
+    except Expired:
+        raise Unauthorized("JWT token has expired") from None
+
+
+def caller_of(claims: Claims, role: CallerRole, org_id: str | None) -> Caller:
+    """The bearer, by the claims that every portal token has. Raises BadClaim."""
+    subject = said.text(claims, "sub")
     if subject is None:
-        raise _BadClaimError("sub is missing")
-    role = _ROLES.get(_text(claims, "role") or CallerRole.VIEWER)
-    if role is None:
-        raise _BadClaimError(f"role is none of {', '.join(_ROLES)}")
-    owner = Owner(
-        org_id=_text(claims, "orgId"),
-        group_id=_text(claims, "groupId"),
-        agent_id=_text(claims, "agentId"),
-        app_id=_text(claims, "appId"),
-    )
-    return Caller(subject=subject, role=role, owner=owner)
+        raise BadClaim("sub is missing")
+    rest = {field: said.text(claims, name) for field, name in _OWNER_CLAIMS.items()}
+    return Caller(subject=subject, role=role, owner=Owner(org_id=org_id, **rest))
 
 
-def _node_claims(claims: Mapping[str, Any]) -> NodeClaims:
-    node_id, token_id = _text(claims, "sub"), _text(claims, "jti")
+def of_some_org(caller: Caller) -> Caller:
+    """The same. Raises Forbidden for one that belongs to no org, and is not an admin."""
+    if caller.owner.org_id is None and not caller.is_admin:
+        raise Forbidden("Insufficient permissions: the token names no orgId")
+    return caller
+
+
+_OWNER_CLAIMS: Final = {"group_id": "groupId", "agent_id": "agentId", "app_id": "appId"}
+
+
+def _node_claims(claims: Claims) -> NodeClaims:
+    node_id, token_id = said.text(claims, "sub"), said.text(claims, "jti")
     if node_id is None or not NODE_ID.fullmatch(node_id):
-        raise _BadClaimError("sub is not a node's _id")
+        raise BadClaim("sub is not a node's _id")
     if token_id is None:
-        raise _BadClaimError("jti is missing")
+        raise BadClaim("jti is missing")
     generation = claims.get("gen")
     if type(generation) is not int or not 0 <= generation < 2**31:
-        raise _BadClaimError("gen is not a token generation")
-    return NodeClaims(node_id, generation, token_id, _moment(claims, "iat"), _moment(claims, "exp"))
-
-
-def _text(claims: Mapping[str, Any], name: str) -> str | None:
-    """A text claim; missing, null and empty are the same. It must be fit to be stored."""
-    value = claims.get(name)
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str) or len(value) > CLAIM_LENGTH or "\0" in value:
-        raise _BadClaimError(f"{name} is not a text of at most {CLAIM_LENGTH} characters")
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can write and nothing can store
-        raise _BadClaimError(f"{name} is not valid Unicode") from None
-    return value
-
-
-def _number(claims: Mapping[str, Any], name: str) -> float:
-    value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _BadClaimError(f"{name} is not a number")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise _BadClaimError(f"{name} is not a time")
-    return number
-
-
-def _moment(claims: Mapping[str, Any], name: str) -> datetime:
-    try:
-        return datetime.fromtimestamp(0, UTC) + timedelta(seconds=_number(claims, name))
-    except OverflowError:
-        raise _BadClaimError(f"{name} lies too far ahead") from None
+        raise BadClaim("gen is not a token generation")
+    return NodeClaims(node_id, generation, token_id, said.moment(claims, "iat"), said.moment(claims, "exp"))

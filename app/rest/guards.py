@@ -14,7 +14,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.types import ASGIApp, Guard
 
-from app.domain.auth import Tokens
+from app.domain.provider import Callers
 from app.errors import Forbidden, Unauthorized
 from app.model import Caller, CallerRole
 
@@ -24,14 +24,14 @@ _RANK: Final = {role: rank for rank, role in enumerate(CallerRole)}
 class Authentication(AbstractAuthenticationMiddleware):
     """`Authorization: Bearer <portal token>`, or 401."""
 
-    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
+    def __init__(self, app: ASGIApp, callers: Callers) -> None:
         super().__init__(app, scopes={ScopeType.HTTP})
-        self._tokens = tokens
+        self._callers = callers
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
-        """The caller, as `request.user`. Raises Unauthorized or Forbidden."""
+        """The caller, as `request.user`. Raises Unauthorized, Forbidden, ProviderUnavailable."""
         token = bearer(connection.headers.get("Authorization", ""))
-        return AuthenticationResult(user=self._tokens.verify_portal(token), auth=None)
+        return AuthenticationResult(user=await self._callers.of(token), auth=None)
 
 
 def bearer(header: str) -> str:

@@ -8,8 +8,8 @@ from litestar import Request, get
 from litestar.di import NamedDependency
 from litestar.response import Response
 
-from app.domain.auth import Tokens
 from app.domain.peers import Peers
+from app.domain.provider import Callers
 from app.errors import Unauthorized
 from app.meters import METERS, Values
 from app.rest.exposition import MEDIA_TYPE
@@ -33,14 +33,14 @@ EXAMPLE = (
         "processes of this host. Open to who asks from this machine, and not by way of a proxy; to others with a portal token."
     ),
     tags=["system"],
-    responses={200: text_answer("The metrics", EXAMPLE), **error_responses(401, 403)},
+    responses={200: text_answer("The metrics", EXAMPLE), **error_responses(401, 403, 503)},
 )
 async def own_metrics(
-    request: Request[Any, Any, Any], peers: NamedDependency[Peers], tokens: NamedDependency[Tokens]
+    request: Request[Any, Any, Any], peers: NamedDependency[Peers], callers: NamedDependency[Callers]
 ) -> Response[str]:
-    """Raises Unauthorized or Forbidden."""
+    """Raises Unauthorized, Forbidden, ProviderUnavailable."""
     if not _is_local(request):
-        tokens.verify_portal(bearer(request.headers.get("Authorization", "")))
+        await callers.of(bearer(request.headers.get("Authorization", "")))
     return Response("".join(exposition(await peers.read())), media_type=MEDIA_TYPE)
 
 

@@ -4,7 +4,7 @@ from litestar import Router
 from litestar.di import Provide
 from litestar.types import ASGIApp, ControllerRouterHandler
 
-from app.domain.auth import Tokens
+from app.domain.provider import Callers
 from app.rest.events import EventsController
 from app.rest.fleet import FleetController
 from app.rest.guards import Authentication, provide_caller
@@ -15,17 +15,17 @@ from app.rest.own_metrics import own_metrics
 from app.rest.system import live, ready, socket_io, socket_io_upgrade
 
 
-def rest_handlers(tokens: Tokens) -> list[ControllerRouterHandler]:
+def rest_handlers(callers: Callers) -> list[ControllerRouterHandler]:
     """The handlers: those behind a portal token in a router of their own, and those open to all.
 
     They ask for the dependencies `nodes` (domain.nodes.Nodes), `history` (domain.history.History), `fleet`
-    (domain.fleet.Fleet), `peers` (domain.peers.Peers), `tokens` (domain.auth.Tokens), `database`
+    (domain.fleet.Fleet), `peers` (domain.peers.Peers), `callers` (domain.provider.Callers), `database`
     (storage.database.Database), and `daemon` (install.daemon_file.DaemonFile, or None).
     """
 
     def authentication(app: ASGIApp) -> Authentication:
         # Not DefineMiddleware: Litestar copies its arguments deeply, and the service has one clock, not two.
-        return Authentication(app, tokens)
+        return Authentication(app, callers)
 
     behind_token = Router(
         path="/",

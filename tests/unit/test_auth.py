@@ -9,9 +9,10 @@ import jwt
 import msgspec
 import pytest
 
-from app.domain.auth import NODE_AUDIENCE, Tokens
+from app.domain.auth import Tokens
 from app.errors import Forbidden, InvalidToken, TokenExpired, Unauthorized
 from app.model import CallerRole, Owner
+from app.trust import NODE_AUDIENCE
 from tests.fakes import FakeClock
 
 SECRET = "the first secret of at least 32 bytes"
