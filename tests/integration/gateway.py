@@ -92,7 +92,7 @@ async def running_gateway(database: Database, clock: FakeClock, **changes: Any) 
         settings = Settings(
             port=changes.pop("seat_port", port),
             public_url=f"http://127.0.0.1:{port}",
-            jwt_secret=(SECRET,),
+            jwt_secret=changes.pop("jwt_secret", (SECRET,)),
             database_url="postgresql://the.test/s",
             **changes,
         )
@@ -100,7 +100,9 @@ async def running_gateway(database: Database, clock: FakeClock, **changes: Any) 
             ready = asyncio.Event()
             server = http_server(app, settings, ready.set)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
-            admin = Tokens((SECRET,), clock).issue_portal("admin", CallerRole.ADMIN, Owner(org_id=ORG), 365 * 86_400)
+            admin = Tokens(settings.jwt_secret, clock).issue_portal(
+                "admin", CallerRole.ADMIN, Owner(org_id=ORG), 365 * 86_400
+            )
             headers = {"Authorization": f"Bearer {admin}"}
             try:
                 await ready.wait()

@@ -41,16 +41,20 @@ def environment(**settings: str) -> dict[str, str]:
     return clean | {"PYTHONUNBUFFERED": "1"} | settings
 
 
+def command_lines() -> list[str]:
+    """Of all processes that this user may see."""
+    if not Path("/proc/self/cmdline").exists():
+        return subprocess.check_output(["ps", "-A", "-o", "args="], text=True).splitlines()
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            lines.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return lines
+
+
 def processes_of(folder: Path) -> list[str]:
     """Command lines of the processes that name this folder."""
-    if Path("/proc/self/cmdline").exists():
-        lines = []
-        for file in Path("/proc").glob("[0-9]*/cmdline"):
-            with suppress(OSError):
-                lines.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-    else:
-        lines = subprocess.check_output(["ps", "-A", "-o", "args="], text=True).splitlines()
-    return [line for line in lines if str(folder) in line]
+    return [line for line in command_lines() if str(folder) in line]
 
 
 class Service:

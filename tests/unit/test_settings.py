@@ -84,6 +84,51 @@ def test_an_unknown_variable_is_a_warning() -> None:
     assert "AIWM_PROT" in warnings[0]
 
 
+PROVIDER = {
+    "AIWM_JWT_JWKS_URL": "https://login.example/jwks",
+    "AIWM_JWT_ISSUER": "https://login.example",
+    "AIWM_JWT_AUDIENCE": "aiwm",
+}
+
+
+def test_an_identity_provider_makes_nobody_an_admin_by_itself() -> None:
+    """And the service's own secret signs no portal tokens any more; settings say otherwise."""
+    trust = read(PROVIDER)[0].trust
+    assert (trust.admin_roles, trust.takes_own) == ((), False)
+    said = {"AIWM_JWT_ADMIN_ROLES": "root, boss", "AIWM_JWT_ORG_CLAIM": "/org/id", "AIWM_JWT_ALLOW_HS256": "true"}
+    trust = read(PROVIDER | said)[0].trust
+    assert (trust.admin_roles, trust.org_claim, trust.takes_own) == (("root", "boss"), "/org/id", True)
+    assert read({})[0].trust.takes_own
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"AIWM_JWT_ISSUER": ""}, "AIWM_JWT_ISSUER"),
+        ({"AIWM_JWT_AUDIENCE": ""}, "AIWM_JWT_AUDIENCE"),
+        ({"AIWM_JWT_AUDIENCE": "aiwm-node"}, "AIWM_JWT_AUDIENCE"),
+        ({"AIWM_JWT_JWKS_URL": "http://login.example/jwks"}, "AIWM_JWT_JWKS_URL must be a URL that starts with https"),
+        ({"AIWM_JWT_JWKS_URL": "file:///etc/keys"}, "AIWM_JWT_JWKS_URL"),
+        ({"AIWM_JWT_JWKS_URL": "https://"}, "AIWM_JWT_JWKS_URL"),
+        ({"AIWM_JWT_JWKS_URL": "https://u:hunter2@login.example/"}, "AIWM_JWT_JWKS_URL"),
+        ({"AIWM_JWT_ALLOW_HS256": "perhaps"}, "AIWM_JWT_ALLOW_HS256"),
+    ],
+)
+def test_a_provider_that_is_half_set_stops_the_start(changes: dict[str, str], named: str) -> None:
+    """Without issuer or audience, with the audience of nodes, or by a way on which keys can be changed."""
+    with pytest.raises(StartupError) as caught:
+        read(PROVIDER | changes)
+    assert named in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_provider_on_this_machine_needs_no_tls() -> None:
+    """Nobody stands between."""
+    for host in ("localhost", "127.0.0.1:8080", "[::1]:8080"):
+        url = f"http://{host}/jwks"
+        assert read(PROVIDER | {"AIWM_JWT_JWKS_URL": url})[0].trust.jwks_url == url
+
+
 def test_what_kubernetes_injects_is_ignored_with_a_warning() -> None:
     """A Service called aiwm sets variables of our prefix; none of them is a setting."""
     injected = {
