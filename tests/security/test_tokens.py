@@ -83,7 +83,7 @@ async def asked(
     gateway: Gateway, token: str, method: str = "GET", path: str = "/nodes", **more: Any
 ) -> tuple[int, str]:
     """What REST answers to the bearer."""
-    headers = {"Authorization": b"Bearer " + token.encode()}
+    headers = {"Authorization": f"Bearer {token}"}
     answer = await gateway.http.request(method, path, headers=headers, **more)
     return answer.status_code, answer.text
 

@@ -137,7 +137,8 @@ async def test_a_provider_that_hangs_holds_nobody_whose_key_is_known(
 
     async def never() -> bytes:
         provider.asked += 1
-        return await asyncio.get_running_loop().create_future()
+        await asyncio.get_running_loop().create_future()
+        return b""
 
     monkeypatch.setattr(keys, "_fetch", never)
     monkeypatch.setattr(provider_keys, "FETCH_SECONDS", 0.05)
