@@ -94,24 +94,25 @@ class Native:
 
 
 class Wasm:
-    """TimescaleDB in WebAssembly: one backend and one database, cleared for each test."""
+    """TimescaleDB in WebAssembly: one backend and one database, which goes back to where it was, migrated once."""
 
     pool_size = 1
 
     def __init__(self, server: WasmServer) -> None:
         self._server = server
+        self._is_kept = False
 
     @asynccontextmanager
     async def fresh(self, *, migrated: bool) -> AsyncIterator[str]:
-        """The one database, cleared. Its extension cannot be preloaded, so it is there before the migrations are."""
-        self._server.clear()
-        connection = await asyncpg.connect(self._server.url)
-        try:
-            await connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-        finally:
-            await connection.close()
-        if migrated:
+        """The one database, as it was when it was migrated, or empty but for the extension."""
+        if migrated and self._is_kept:
+            self._server.restore()
+        else:
+            self._server.clear()
+        if migrated and not self._is_kept:
             await migrate(self._server.url)
+            self._server.keep()
+            self._is_kept = True
         yield self._server.url
 
 

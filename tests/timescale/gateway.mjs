@@ -88,21 +88,12 @@ export class Gateway {
     }
   }
 
-  /** Hang up on everybody and go on with another database; who connects meanwhile waits for it. */
-  async replace(makeDatabase) {
-    await this.exclusively(async () => {
-      this.#hangUp()
-      this.db = await makeDatabase()
-    })
-  }
-
-  /** Hang up on everybody and run a script. */
-  async run(sql) {
+  /** Hang up on everybody and do something while nobody is there; who connects meanwhile waits for it. */
+  async alone(work) {
     await this.exclusively(async () => {
       this.#hangUp()
       await this.#rollBack()
-      await forgetEverything(this.db)
-      await this.db.exec(sql)
+      await work()
     })
   }
 
@@ -112,10 +103,10 @@ export class Gateway {
     this.#owner = this.#settled = null
   }
 
-  /** Do something between two messages, with the database. */
+  /** Do something between two messages. */
   async exclusively(work) {
     while (this.#turn) await this.#turn.catch(() => {})
-    this.#turn = work(this.db)
+    this.#turn = work()
     try {
       return await this.#turn
     } finally {

@@ -88,8 +88,8 @@ async def test_community_features_work_from_the_url_alone() -> None:
 
 
 async def test_restore_goes_back_to_what_was_kept(server: WasmServer) -> None:
-    """Rows, tables and roles made since then are gone; a hypertable that was kept still is one."""
-    server.restore()
+    """Rows, tables and roles made since then are gone, what was dropped is back; a hypertable that was kept still is one."""
+    server.clear()
     async with connected(server.url) as connection:
         await connection.execute(HYPERTABLE)
     server.keep()
@@ -99,10 +99,38 @@ async def test_restore_goes_back_to_what_was_kept(server: WasmServer) -> None:
             await connection.execute(INSERT, NOON)
             await connection.execute("CREATE TABLE public.litter (); CREATE ROLE passer_by")
             assert await connection.fetchval(CHUNKS) == 1
+            await connection.execute(
+                "BEGIN; DROP EXTENSION timescaledb CASCADE; COMMIT; BEGIN; DROP SCHEMA aiwm CASCADE"
+            )
         server.restore()
 
 
-async def test_clear_drops_every_schema_and_hangs_up(server: WasmServer) -> None:
+async def test_files_and_memory_go_back_together(server: WasmServer) -> None:
+    """What was written, cut off and deleted in between is all as it was, be it in memory or already in its file."""
+    server.clear()
+    async with connected(server.url) as connection:
+        await connection.execute("CREATE TABLE many AS SELECT n, repeat('x', 500) FROM generate_series(1, 9999) AS n")
+        await connection.execute("CREATE TABLE few AS SELECT n FROM generate_series(1, 9) AS n; CHECKPOINT")
+    server.keep()
+    for _ in range(2):
+        async with connected(server.url) as connection:
+            assert await connection.fetchval("SELECT sum(n) FROM many") == 9999 * 5000
+            assert await connection.fetchval("SELECT sum(n) FROM few") == 45
+            await connection.execute("TRUNCATE many; DROP TABLE few; CHECKPOINT")
+            await connection.execute("CREATE TABLE others AS SELECT repeat('y', 500) FROM generate_series(1, 9999)")
+        server.restore()
+
+
+async def test_what_was_loaded_since_is_told() -> None:
+    """A library cannot be taken out again: better an error than a backend that jumps into nothing."""
+    with wasm_server() as spoilt:
+        async with connected(spoilt.url) as connection:
+            await connection.execute("LOAD 'utf8_and_win'")
+        with pytest.raises(WasmError, match="a library was loaded since"):
+            spoilt.restore()
+
+
+async def test_clear_drops_everything_and_hangs_up(server: WasmServer) -> None:
     """Even one that a transaction is busy with; after it the same schema can be made again."""
     server.clear()
     for _ in range(2):

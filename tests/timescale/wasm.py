@@ -38,7 +38,7 @@ class WasmError(Exception):
 class WasmServer:
     """A server process; `wasm_server` makes it, waits until it is ready, and ends it.
 
-    `url` stays the same for its whole life, also when the database behind it is exchanged.
+    `url` stays the same for its whole life, also when the database behind it goes back.
     """
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
@@ -65,20 +65,23 @@ class WasmServer:
         self._reader.join(ORDER_SECONDS)
 
     def keep(self) -> None:
-        """From now on `restore` goes back to the database as it is at this moment.
+        """Hang up on every connection; from now on `restore` goes back to the database as it is at this moment.
 
         Raises WasmError while a transaction is open.
         """
         self._order("keep")
 
     def restore(self) -> None:
-        """Hang up on every connection and go back to the database that was kept; without one, to an empty one."""
+        """Hang up on every connection and go back to the database that was kept; without one, to the empty one.
+
+        Raises WasmError where a library was loaded since.
+        """
         self._order("restore")
 
     def clear(self) -> None:
-        """Hang up on every connection, and drop every schema but `public`, every role and every job.
+        """Hang up on every connection and go back to the empty database, with nothing in it but the extension.
 
-        What a test made in `public` stays, and so does the extension; numbers in names of chunks go on.
+        Raises WasmError where a library was loaded since.
         """
         self._order("clear")
 
@@ -153,7 +156,7 @@ def _npm_ci() -> None:
 
 @contextmanager
 def wasm_server() -> Iterator[WasmServer]:
-    """A server with an empty database, in which `CREATE EXTENSION timescaledb` works; killed at the end.
+    """A server with a database that is empty but for the extension; killed at the end.
 
     Raises WasmError where it does not start.
     """
