@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 DAEMON := app/install/aiwm-node-daemon-$(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' app/__init__.py).pyz
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 INSTALL := VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet
+# Else each process of a test would compile all that it imports, anew: most of what its start takes.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run test check dashboards bench bench-fleet chaos pictures format lock daemon wheel secrets clean
 
@@ -18,7 +20,7 @@ run: $(VENV)/.run $(DAEMON)  ## Start the service on http://localhost:3305 (Ctrl
 	@exec $(BIN)/aiwm serve --show-token
 
 test: $(VENV)/.dev $(DAEMON)  ## Run all tests; `make test ARGS="-k ingest"` for some.
-	@$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev  ## Format, lint, types, import contract, dashboards, migrations.
 	@$(BIN)/ruff format --check .
