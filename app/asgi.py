@@ -21,6 +21,7 @@ from litestar.di import Provide
 
 from app import VERSION
 from app.clock import Clock
+from app.domain.allowance import Allowance
 from app.domain.auth import Tokens
 from app.domain.events import Events
 from app.domain.fleet import Fleet
@@ -188,6 +189,7 @@ def application(
         connections=gateway.registry,
         websocket_url=settings.websocket_url,
         download=Download(f"{settings.url}/install/{daemon_file.NAME}", daemon.sha256 if daemon else ""),
+        allowance=Allowance(settings.creations_per_minute),
     )
     fleet = Fleet(
         asked,

@@ -10,6 +10,7 @@ AiwmError                500     INTERNAL_ERROR         1011
 ├── InvalidRequest       400     –                      –
 ├── Unauthorized         401     –                      –
 ├── Forbidden            403     –                      –
+├── TooManyRequests      429     –                      –
 ├── StorageUnavailable   503     INTERNAL_ERROR         1011
 ├── ProviderUnavailable  503     –                      –
 ├── NodeNotFound         404     NODE_NOT_FOUND         4404
@@ -84,6 +85,17 @@ class Forbidden(AiwmError):
 
     status = 403
     default = "Insufficient permissions"
+
+
+class TooManyRequests(AiwmError):
+    """A caller that is faster than it may be; `retry_after` is in seconds."""
+
+    status = 429
+    default = "Too many requests; try again later"
+
+    def __init__(self, message: str | None = None, *, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class StorageUnavailable(AiwmError):

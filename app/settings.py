@@ -10,6 +10,7 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,8 +48,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ingest_buffer_bytes: int = 64 * 1024 * 1024
     query_timeout_ms: int = 30_000
     token_renewal: bool = True
+    creations_per_minute: int = 600
     log_level: str = "info"
     cors_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    strangers_per_address: int = 0
     database_wait_ms: int = 60_000
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -269,6 +273,14 @@ def _origins(text: str) -> tuple[str, ...]:
     return found
 
 
+def _networks(text: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    try:
+        return tuple(str(ip_network(part)) if "/" in part else str(ip_address(part)) for part in found)
+    except ValueError:
+        raise ValueError("must be addresses or networks such as 10.0.0.0/8, separated by commas") from None
+
+
 _DAY_MS = 86_400_000
 _RETENTIONS = {
     "retention_raw": "raw",
@@ -301,8 +313,11 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "ingest_buffer_bytes": _integer(1024 * 1024, 1024**4),
     "query_timeout_ms": _integer(10, _DAY_MS),
     "token_renewal": _boolean,
+    "creations_per_minute": _integer(0, 1_000_000),
     "log_level": _log_level,
     "cors_origins": _origins,
+    "trusted_proxies": _networks,
+    "strangers_per_address": _integer(0, 1_000_000),
     "database_wait_ms": _integer(0, _DAY_MS),
     "tls_cert": Path,
     "tls_key": Path,

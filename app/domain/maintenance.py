@@ -6,7 +6,7 @@ from typing import Final
 from app.clock import Clock
 from app.errors import StorageUnavailable
 from app.retention import Retention
-from app.storage import intake
+from app.storage import allowances, intake
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
 
@@ -45,4 +45,5 @@ class Maintenance:
                 return False
             now = self._clock.now()
             await intake.forget(connection, now)
+            await allowances.forget(connection, now)
             return await self._engine.maintain(connection, self._retention, now)

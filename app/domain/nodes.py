@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import Clock, timestamp, to_milliseconds
+from app.domain.allowance import Allowance
 from app.domain.auth import Tokens
 from app.domain.node_ids import object_ids
 from app.domain.node_list import NodePage, NodeQuery, read_page
@@ -70,17 +71,19 @@ class Nodes:
         connections: Connections,
         websocket_url: str,
         download: Download,
+        allowance: Allowance,
     ) -> None:
         self._database = database
         self._tokens = tokens
         self._clock = clock
         self._connections = connections
         self._download = download
+        self._allowance = allowance
         self._websocket_url = websocket_url
         self._new_id = object_ids()
 
     async def create(self, caller: Caller, draft: NodeDraft) -> Node:
-        """A new node, pending, owned by the caller's org; an admin may name another."""
+        """A new node, pending, owned by the caller's org; an admin may name another. Raises TooManyRequests."""
         now = self._now()
         new = NewNode(
             id=self._new_id(now),
@@ -94,6 +97,7 @@ class Nodes:
             created_at=now,
         )
         async with self._database.transaction() as connection:
+            await self._allowance.take(connection, caller, "nodes", now)
             await storage.create(connection, new)
             node = _there(await storage.find(connection, new.id, None))
             detail = {"name": node.name, "role": node.role}
@@ -140,8 +144,12 @@ class Nodes:
         await self._connections.revoke(node_id, NodeNotFound("Node was deleted"))
 
     async def make_token(self, caller: Caller, node_id: str, expires_in: int, *, revoke_previous: bool) -> MadeToken:
-        """A token for the node's worker; it enables a node whose tokens were revoked. Raises NodeNotFound."""
+        """A token for the node's worker; it enables a node whose tokens were revoked.
+
+        Raises NodeNotFound or TooManyRequests.
+        """
         async with self._database.transaction() as connection:
+            await self._allowance.take(connection, caller, "tokens", self._now())
             node = _there(await storage.find_locked(connection, node_id, _org(caller)))
             generation = node.token_generation + revoke_previous
             issued = self._tokens.issue_node(node.id, generation, expires_in)

@@ -17,7 +17,7 @@ from litestar.types import ExceptionHandlersMap
 from msgspec import UNSET
 
 from app.clock import timestamp
-from app.errors import AiwmError, FieldProblem, InvalidRequest
+from app.errors import AiwmError, FieldProblem, InvalidRequest, TooManyRequests
 from app.repeats import EACH_TIME
 from app.rest.schemas import Detail, ErrorBody
 
@@ -32,7 +32,9 @@ def on_known(request: Request[Any, Any, Any], error: AiwmError) -> Response[Erro
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and error.status != HTTPStatus.SERVICE_UNAVAILABLE:
         return on_unforeseen(request, error)
     details = error.details if isinstance(error, InvalidRequest) else ()
-    return _answer(request, error.status, error.message, tuple(Detail(d.field, d.message) for d in details))
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TooManyRequests) else None
+    told = tuple(Detail(d.field, d.message) for d in details)
+    return _answer(request, error.status, error.message, told, headers=headers)
 
 
 def on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBody]:

@@ -62,6 +62,7 @@ _ERRORS: Final = {
     403: "Insufficient permissions",
     404: "Node not found",
     413: "Request Entity Too Large",
+    429: "Too many nodes at a time: 600 a minute are allowed; try again in 3 s",
     500: "Internal server error",
     503: "The database cannot be reached at the moment; try again shortly",
 }
@@ -71,6 +72,7 @@ _PHRASES: Final = {
     403: "Forbidden",
     404: "Not Found",
     413: "Request Entity Too Large",
+    429: "Too Many Requests",
     500: "Internal Server Error",
     503: "Service Unavailable",
 }

@@ -39,7 +39,10 @@ class NodeController(Controller):
         guards=_OPERATOR,
         dto=StrictBody[CreateNode],
         return_dto=None,
-        responses={201: answer(NodeAnswer, "The node", examples.CREATED), **error_responses(400, 401, 403, 413, 503)},
+        responses={
+            201: answer(NodeAnswer, "The node", examples.CREATED),
+            **error_responses(400, 401, 403, 413, 429, 503),
+        },
     )
     async def create_node(
         self,
@@ -148,7 +151,7 @@ class NodeController(Controller):
         return_dto=None,
         responses={
             200: answer(TokenAnswer, "The token", examples.MADE_TOKEN),
-            **error_responses(400, 401, 403, 404, 413, 503),
+            **error_responses(400, 401, 403, 404, 413, 429, 503),
         },
     )
     async def make_token(

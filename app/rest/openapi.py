@@ -32,6 +32,7 @@ _DESCRIPTIONS: Final = {
     403: "Insufficient permissions",
     404: "Node not found, or of another org",
     413: "The body is too large",
+    429: "The caller creates faster than it may: try again after `Retry-After` seconds",
     500: "Something went wrong here; `requestId` stands in the log too",
     503: "The database cannot be reached at the moment",
 }

@@ -303,6 +303,16 @@ dropped = Table(
     _moment("before", nullable=False),
 )
 
+allowances = Table(
+    # When a caller's allowance of what it creates will be whole again.
+    "allowances",
+    metadata,
+    Column("org_id", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    _moment("whole_at", nullable=False),
+)
+
 relations: Final = MetaData()
 """What each storage engine keeps in its own way, under names that all have: no part of what Alembic compares."""
 

@@ -10,14 +10,14 @@ from tests.fakes import FakeClock
 from tests.rest_app import rest_api
 
 NODE_OPERATIONS = {
-    ("/nodes", "post"): ("createNode", {"201", "400", "401", "403", "413", "503"}),
+    ("/nodes", "post"): ("createNode", {"201", "400", "401", "403", "413", "429", "503"}),
     ("/nodes", "get"): ("listNodes", {"200", "400", "401", "403", "503"}),
     ("/nodes/{node_id}", "get"): ("getNode", {"200", "400", "401", "403", "404", "503"}),
     ("/nodes/{node_id}", "put"): ("updateNode", {"200", "400", "401", "403", "404", "413", "503"}),
     ("/nodes/{node_id}", "delete"): ("deleteNode", {"200", "400", "401", "403", "404", "503"}),
     ("/nodes/{node_id}/status-history", "get"): ("getStatusHistory", {"200", "400", "401", "403", "404", "503"}),
     ("/nodes/{node_id}/events", "get"): ("getNodeEvents", {"200", "400", "401", "403", "404", "503"}),
-    ("/nodes/{node_id}/token", "post"): ("makeNodeToken", {"200", "400", "401", "403", "404", "413", "503"}),
+    ("/nodes/{node_id}/token", "post"): ("makeNodeToken", {"200", "400", "401", "403", "404", "413", "429", "503"}),
     ("/nodes/{node_id}/token", "delete"): ("revokeNodeTokens", {"200", "400", "401", "403", "404", "503"}),
     ("/fleet/summary", "get"): ("getFleetSummary", {"200", "400", "401", "403", "503"}),
     ("/fleet/prometheus", "get"): ("getFleetPrometheus", {"200", "400", "401", "403", "503"}),
