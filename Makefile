@@ -26,7 +26,7 @@ check: $(VENV)/.dev  ## Format, lint, types, import contract, dashboards, migrat
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/mypy --python-version 3.10 app/worker app/protocol/wire.py app/repeats.py
+	@$(BIN)/mypy --python-version 3.10 app/worker app/protocol/wire.py app/repeats.py app/retry_after.py
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m dashboards.build --check
 	@$(BIN)/python -m pytest tests/integration/test_migrations.py -q
@@ -90,7 +90,7 @@ $(VENV)/.run: $(VENV)/.uv pyproject.toml requirements.lock
 	@$(INSTALL) --no-deps -e .
 	@touch $@
 
-$(DAEMON): $(VENV)/.uv requirements-worker.lock deploy/worker/build.py app/__init__.py app/repeats.py app/protocol/wire.py $(wildcard app/worker/*.py)
+$(DAEMON): $(VENV)/.uv requirements-worker.lock deploy/worker/build.py app/__init__.py app/repeats.py app/retry_after.py app/protocol/wire.py $(wildcard app/worker/*.py)
 	@$(BIN)/python deploy/worker/build.py $(UV)
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock

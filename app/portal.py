@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -11,12 +9,11 @@ import httpx
 import msgspec
 
 from app.errors import StartupError
+from app.retry_after import BUSY, seconds_of
 
 AT_ONCE: Final = 8
 PAGE: Final = 1000
 _ATTEMPTS: Final = 8
-_LONGEST_WAIT: Final = 60.0
-_BUSY: Final = frozenset({429, 503})
 
 _Kind = TypeVar("_Kind")
 _Item = TypeVar("_Item")
@@ -87,9 +84,9 @@ class Portal:
                 answer = await self._client.request(method, path, **content)
             except (httpx.TransportError, httpx.InvalidURL) as error:
                 raise StartupError(f"No answer from {self._url}{path}: {_reason(error)}.") from None
-            if answer.status_code not in _BUSY:
+            if answer.status_code not in BUSY:
                 break
-            await asyncio.sleep(_retry_after(answer.headers.get("Retry-After")))
+            await asyncio.sleep(seconds_of(answer.headers.get("Retry-After")))
         if not answer.is_success:
             sentence = f"{self._url}{path} answered {answer.status_code}{_said(answer)}."
             raise Refused(sentence, answer.status_code)
@@ -117,20 +114,6 @@ async def for_each(items: Iterable[_Item], work: Callable[[_Item], Awaitable[Non
             raise
         # They all met the same; one sentence will do.
         raise met.exceptions[0] from None
-
-
-def _retry_after(text: str | None) -> float:
-    """Seconds to wait, from either of the header's two forms; a second where there is none."""
-    if text is None:
-        return 1.0
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
-        except (TypeError, ValueError):
-            seconds = 1.0
-    return min(max(0.0, seconds), _LONGEST_WAIT)
 
 
 def _reason(error: Exception) -> str:

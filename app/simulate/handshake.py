@@ -4,9 +4,10 @@ import asyncio
 from typing import Final, NoReturn
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
 
 from app.protocol.wire import REFUSED_FOR_GOOD
+from app.retry_after import BUSY, seconds_of
 from app.simulate import frames
 from app.simulate.frames import Controller, Kind, Reply
 from app.simulate.report import Tally
@@ -36,6 +37,13 @@ def describe(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error) or type(error).__name__
     return str(error)
+
+
+def not_before(error: Exception) -> float:
+    """Seconds in which the controller does not want to be asked again."""
+    if isinstance(error, InvalidStatus) and error.response.status_code in BUSY:
+        return seconds_of(error.response.headers.get("Retry-After"))
+    return 0.0
 
 
 async def dial(url: str, token: str) -> ClientConnection:

@@ -20,7 +20,7 @@ from app.simulate import frames
 from app.simulate.fleet import Credentials
 from app.simulate.frames import Controller, Kind
 from app.simulate.gate import Backoff, Gate
-from app.simulate.handshake import TROUBLE, Refused, describe, dial, greeted, register
+from app.simulate.handshake import TROUBLE, Refused, describe, dial, greeted, not_before, register
 from app.simulate.machine import Machine
 from app.simulate.outbox import Outbox
 from app.simulate.report import Tally
@@ -100,13 +100,15 @@ class Worker:
         tally, backoff = self._around.tally, Backoff()
         try:
             while True:
+                wait = 0.0
                 try:
                     await self._converse(backoff)
                 except TROUBLE as trouble:
                     tally.errors[describe(trouble)] += 1
+                    wait = not_before(trouble)
                 if self.is_settled:
                     return
-                await asyncio.sleep(backoff.next())
+                await asyncio.sleep(wait + backoff.next())
                 tally.reconnects += 1
         except Refused as refusal:
             tally.errors[describe(refusal)] += 1

@@ -80,7 +80,8 @@ class _Connector:
                 )
                 await asyncio.sleep(seconds)
             except (Trouble, asyncio.TimeoutError) as trouble:
-                seconds = self._patience.trouble.next()
+                # On top, not instead: a fleet that is told the same moment must not come at the same moment.
+                seconds = self._patience.trouble.next() + (trouble.not_before if isinstance(trouble, Trouble) else 0)
                 _log.warning("Not connected: %s. %s", trouble or "the disk does not answer", self._again_in(seconds))
                 await asyncio.sleep(seconds)
 

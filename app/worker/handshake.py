@@ -8,7 +8,9 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.http11 import Response
 
+from app import retry_after
 from app.protocol import wire
 
 ANSWER_SECONDS: Final = 30.0
@@ -29,6 +31,9 @@ class Rival(Exception):
 
 class Trouble(Exception):
     """The connection is no good, and the next one may be. Its text says why."""
+
+    not_before = 0.0
+    """Seconds in which the controller does not want to be asked again."""
 
 
 class Controller(NamedTuple):
@@ -57,7 +62,7 @@ async def dial(url: str, token: str) -> ClientConnection:
             max_queue=4,
         )
     except InvalidStatus as error:
-        raise Trouble(f"{url} answered HTTP {error.response.status_code}: is this the controller's address?") from None
+        raise _answered(url, error.response) from None
     except ssl.SSLCertVerificationError as error:
         raise Trouble(f"the certificate of {url} is not trusted: {error.verify_message}") from None
     except (InvalidHandshake, EOFError) as error:
@@ -66,6 +71,14 @@ async def dial(url: str, token: str) -> ClientConnection:
         raise Trouble(f"{url} did not answer for {ANSWER_SECONDS:.0f} s") from None
     except OSError as error:
         raise Trouble(f"{url} cannot be reached: {error.strerror or error}") from None
+
+
+def _answered(url: str, response: Response) -> Trouble:
+    if response.status_code not in retry_after.BUSY:
+        return Trouble(f"{url} answered HTTP {response.status_code}: is this the controller's address?")
+    trouble = Trouble(f"{url} is busy and answered HTTP {response.status_code}")
+    trouble.not_before = retry_after.seconds_of(response.headers.get("Retry-After"))
+    return trouble
 
 
 async def greeted(socket: ClientConnection) -> None:

@@ -33,6 +33,7 @@ _PYTHON: Final = "3.9"
 _SOURCES: Final = (
     "app/__init__.py",
     "app/repeats.py",
+    "app/retry_after.py",
     "app/protocol/__init__.py",
     "app/protocol/wire.py",
     "app/worker/*.py",

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from app import portal
 from app.protocol.messages import Heartbeat, Metrics, NodeRegister, decode
+from app.retry_after import seconds_of
 from app.simulate import frames
 from app.simulate.frames import Kind
 from app.simulate.gate import Backoff
@@ -210,4 +210,4 @@ def test_backoff_doubles_to_a_minute_and_starts_over(monkeypatch: pytest.MonkeyP
 )
 def test_retry_after_is_read_in_both_forms(text: str | None, low: float, high: float) -> None:
     """Seconds or a date, within bounds; nonsense is a second."""
-    assert low <= portal._retry_after(text) <= high
+    assert low <= seconds_of(text) <= high
