@@ -13,6 +13,7 @@ import ssl
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -29,8 +30,10 @@ from app.protocol.wire import MAX_FRAME_BYTES
 from app.settings import Settings
 from app.storage import schema
 from app.storage.database import Database, masked
+from app.strangers import Strangers
 from app.ws.doors import REQUESTS, room
-from app.ws.sockets import HttpProtocol, WebSocketProtocol
+from app.ws.requests import HttpProtocol
+from app.ws.sockets import WebSocketProtocol
 
 WAIT_REPORT_SECONDS: Final = 5.0
 GOODBYE_SECONDS: Final = 5
@@ -143,7 +146,7 @@ def http_server(app: Litestar, settings: Settings, announce: Callable[[], None])
     """The HTTP server as this service needs it: uvicorn's leanest WebSocket implementation, and nothing it would do on its own."""
     config = uvicorn.Config(
         app,
-        http=HttpProtocol,
+        http=partial(HttpProtocol, strangers=Strangers(settings.strangers_per_address, settings.trusted_proxies)),
         limit_concurrency=room() + REQUESTS,
         timeout_keep_alive=SILENT_SECONDS,
         ws=WebSocketProtocol,
@@ -153,7 +156,8 @@ def http_server(app: Litestar, settings: Settings, announce: Callable[[], None])
         ws_ping_timeout=None,
         timeout_graceful_shutdown=GOODBYE_SECONDS,
         lifespan="off",
-        proxy_headers=False,  # whom to believe is for a setting to say
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         access_log=False,
         server_header=False,
         log_config=None,

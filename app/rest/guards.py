@@ -17,6 +17,7 @@ from litestar.types import ASGIApp, Guard
 from app.domain.provider import Callers
 from app.errors import Forbidden, Unauthorized
 from app.model import Caller, CallerRole
+from app.strangers import welcome
 
 _RANK: Final = {role: rank for rank, role in enumerate(CallerRole)}
 
@@ -31,7 +32,9 @@ class Authentication(AbstractAuthenticationMiddleware):
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         """The caller, as `request.user`. Raises Unauthorized, Forbidden, ProviderUnavailable."""
         token = bearer(connection.headers.get("Authorization", ""))
-        return AuthenticationResult(user=await self._callers.of(token), auth=None)
+        caller = await self._callers.of(token)
+        welcome(connection.scope)
+        return AuthenticationResult(user=caller, auth=None)
 
 
 def bearer(header: str) -> str:

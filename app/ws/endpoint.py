@@ -34,6 +34,7 @@ from app.protocol.session import (
     Telemetry,
 )
 from app.storage.arrivals import Arrival, Outcome
+from app.strangers import welcome
 from app.ws.connection import Connection
 from app.ws.doors import Doors
 
@@ -48,9 +49,9 @@ TOO_MANY: Final = Close(1013, "Too many connections: try again later")
 
 _log = logging.getLogger(__name__)
 
-# Closes that come from this end although the application did not ask for them: a frame too large or
+# Closes that come from this end although the application did not ask for them: a frame too large, too slow or
 # broken, and uvicorn's own goodbye when the service stops.
-_SERVER_CODES: Final = {1002, 1007, 1009, 1012}
+_SERVER_CODES: Final = {1002, 1007, 1008, 1009, 1012}
 
 
 class Gateway(msgspec.Struct, frozen=True):
@@ -180,6 +181,7 @@ class _Conversation:
             await self._carry_out(self._session.refuse(error), 0)
             return
         self.member = member
+        welcome(self._socket.scope)
         logs.about(connection=self._name, node=member.node_id)
         _log.debug("Admitted, epoch %d.", member.epoch)
         self._connection.post(self._session.admit(member.node_id, is_registered=member.is_registered))

@@ -1,15 +1,36 @@
-"""uvicorn's protocols, for sockets that are many and silent for most of the time."""
+"""uvicorn's WebSocket protocol, for sockets that are many, silent for most of the time, and not all of good will."""
 
 import asyncio
 from typing import Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
+from app.protocol.session import CloseCode
+from app.strangers import PLACE
+from app.ws.stalls import Stall
+
+FRAME_SECONDS: Final = 30.0
+"""For a frame, or a message in fragments, from its first byte to its last."""
+PIECE: Final = 16 * 1024
+"""So much is parsed before looking whether it is worth it: a loop may read 256 KiB at a time, or 40,000 empty frames."""
+PIECES_OF_NOTHING: Final = 256
+"""Control frames and fragments in a piece: no client of good will has so much to say with so little."""
+LINGER_SECONDS: Final = 0.5
+"""For so long a peer whose frames are refused may go on: cut off in the middle of one, it would not read why."""
+
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """Forgets what the application was told; its parser would keep a frame until the next, and the handshake to the end."""
+    """Forgets what the application was told; its parser would keep a frame until the next, and the handshake to the end.
+
+    What most sockets never need stands in the class, and not in each of them.
+    """
+
+    _unfinished: asyncio.TimerHandle | None = None
+    _was_paused = False
+    _stall: Stall | None = None
+    _nothings = 0
+    _has_failed = False
 
     def start_keepalive(self) -> None:
         """The handshake is over, and its headers are in the application's scope."""
@@ -17,36 +38,118 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.request.headers.clear()
         self.response.headers.clear()
 
+    # What comes.
+
+    def data_received(self, data: bytes) -> None:
+        """Parse it piece by piece; a frame that has begun is awaited, and not for ever."""
+        if self._has_failed:
+            return
+        for start in range(0, len(data), PIECE):
+            super().data_received(data[start : start + PIECE])
+            if self._nothings:
+                if self._nothings > PIECES_OF_NOTHING:
+                    self._fail("too many control frames or fragments at a time")
+                self._nothings = 0
+            if self._has_failed:
+                return
+        if self.conn.reader.buffer or self.conn.current_size is not None:
+            if self._unfinished is None:
+                self._await_the_rest()
+        elif self._unfinished is not None:
+            self._forget_the_rest()
+
     def handle_text(self, event: Frame) -> None:
         """The text of a frame is in the application's queue."""
         super().handle_text(event)
         event.data = b""
 
+    def handle_cont(self, event: Frame) -> None:
+        """A fragment."""
+        self._nothings += 1
+        super().handle_cont(event)
 
-NO_ROOM: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 10\r\nContent-Length: 0\r\n\r\n"
-)
+    def handle_ping(self) -> None:
+        """Answer, unless the peer does not take its answers."""
+        self._nothings += 1
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
 
+    def handle_pong(self, event: Frame) -> None:
+        """Nobody asked."""
+        self._nothings += 1
+        super().handle_pong(event)
 
-class HttpProtocol(HttpToolsProtocol):
-    """Every connection starts as one of these; whoever comes and says nothing holds a file as well as anybody else."""
+    def send_receive_event_to_app(self) -> None:
+        """A message is whole; the next one has its own time."""
+        if self._unfinished is not None:
+            self._forget_the_rest()
+        super().send_receive_event_to_app()
 
-    _silence: asyncio.TimerHandle
+    # What goes.
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Beyond `limit_concurrency` answer 503 and close; else wait `timeout_keep_alive` seconds for a request's head."""
-        super().connection_made(transport)
-        self._silence = self.loop.call_later(self.timeout_keep_alive, transport.close)
-        if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency:
-            transport.write(NO_ROOM)
-            transport.close()
+    def pause_writing(self) -> None:
+        """The peer takes its answers more slowly than they come."""
+        super().pause_writing()
+        self._watch()
 
-    def on_headers_complete(self) -> None:
-        """It is a request, or the handshake of a WebSocket."""
-        self._silence.cancel()
-        super().on_headers_complete()
+    def resume_writing(self) -> None:
+        """It has taken them."""
+        super().resume_writing()
+        if self._stall is not None and not self.transport.is_closing():
+            self._stall.end()
+
+    # The end.
+
+    def handle_parser_exception(self) -> None:
+        """Say why, and close soon."""
+        self._has_failed = self.close_sent = True
+        close = self.conn.close_sent
+        if close is not None:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """The application has said goodbye, and the peer may take its time to read that, but not for ever."""
+        super().on_task_complete(task)
+        if not self.disconnected:
+            self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
-        self._silence.cancel()
+        if self._unfinished is not None:
+            self._forget_the_rest()
+        if self._stall is not None:
+            self._stall.end()
+        if (place := self.app_state.get(PLACE)) is not None:
+            place.leave()
         super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self._stall is None:
+            self._stall = Stall(self.loop, self.transport)
+        self._stall.begin()
+
+    def _await_the_rest(self) -> None:
+        self._was_paused = self.read_paused
+        self._unfinished = self.loop.call_later(FRAME_SECONDS, self._rest_is_late)
+
+    def _forget_the_rest(self) -> None:
+        if self._unfinished is not None:
+            self._unfinished.cancel()
+            self._unfinished = None
+
+    def _rest_is_late(self) -> None:
+        """Unless it was this end that did not read."""
+        self._unfinished = None
+        if self._was_paused:
+            self._await_the_rest()
+        else:
+            self._fail(f"a frame did not come to its end within {FRAME_SECONDS:g} s")
+
+    def _fail(self, reason: str) -> None:
+        if not self.close_sent and not self.transport.is_closing():
+            self.conn.fail(CloseCode.POLICY_VIOLATION, reason)
+            self.handle_parser_exception()

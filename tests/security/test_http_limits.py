@@ -1,0 +1,164 @@
+"""What an HTTP client may draw out, or blow up: each has an end, and a sentence that says which."""
+
+import asyncio
+import json
+import zlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.ws import requests, stalls
+from tests.security.doors import Doors, doors
+
+HOST = b"Host: t\r\n"
+GET = b"GET /early HTTP/1.1\r\n" + HOST
+POST = b"POST /take HTTP/1.1\r\n" + HOST
+
+
+@pytest.fixture
+async def there() -> AsyncIterator[Doors]:
+    async with doors() as there:
+        yield there
+
+
+@pytest.fixture(autouse=True)
+def quick_goodbyes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is refused is closed soon after."""
+    monkeypatch.setattr(requests, "LINGER_SECONDS", 0.2)
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All times are a third of a second."""
+    monkeypatch.setattr("app.server.SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(requests, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(stalls, "STALL_SECONDS", 0.3)
+
+
+def refused(answer: bytes) -> tuple[int, str]:
+    """Status and path of an error in the contract's shape, with which the connection was closed."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    told = json.loads(body)
+    assert set(told) == {"statusCode", "error", "message", "path", "timestamp"}
+    assert b"Connection: close" in head
+    assert head.split(b" ")[1] == str(told["statusCode"]).encode()
+    return told["statusCode"], told["path"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        GET + b"X-Long: " + b"x" * 40_000 + b"\r\n\r\n",
+        b"GET /early?" + b"x" * 40_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+        GET + b"".join(b"X-%d: 1\r\n" % number for number in range(200)) + b"\r\n",
+        GET + b"".join(b"X-%d: %s\r\n" % (number, b"x" * 400) for number in range(100)) + b"\r\n",
+    ],
+    ids=["header", "address", "headers", "together"],
+)
+async def test_a_head_that_is_too_large(there: Doors, head: bytes) -> None:
+    """431, however its size comes about; the application does not see it."""
+    assert refused(await (await there.open(head)).rest())[0] == 431
+    assert there.app.clients == []
+
+
+async def test_a_header_without_an_end(there: Doors) -> None:
+    """The parser would collect it for ever: it is refused after some chunks of it."""
+    client = await there.open(GET + b"X-Endless: ")
+    for _ in range(200):
+        client.say(b"x" * 16_384)
+        await asyncio.sleep(0)
+    assert refused(await client.rest()) == (431, "/early")
+
+
+async def test_trailers_count_too(there: Doors) -> None:
+    """What stands behind a body in chunks is a header as well."""
+    client = await there.open(POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"X-T: 1\r\n" * 200 + b"\r\n")
+    assert refused(await client.rest()) == (431, "/take")
+
+
+async def test_a_head_of_the_usual_size_is_taken(there: Doors) -> None:
+    """A token of 8 KiB and a long question."""
+    head = b"GET /early?" + b"d=x&" * 2000 + b" HTTP/1.1\r\n" + HOST + b"X-Token: " + b"x" * 8192 + b"\r\n"
+    client = await there.open(head + b"Connection: close\r\n\r\n")
+    assert (await client.rest()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_body_that_grows_in_its_wrapping(there: Doors) -> None:
+    """Chunks of one byte: the request as a whole has an end where the body's own has not come yet."""
+    client = await there.open(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+    piece = b"1;" + b"e" * 1000 + b"\r\nx\r\n"
+    for _ in range(requests.REQUEST_BYTES // len(piece) + 1000):
+        client.say(piece)
+    assert refused(await client.rest()) == (413, "/take")
+    assert there.app.taken == []
+
+
+async def test_compressed_bodies_stay_compressed(there: Doors) -> None:
+    """Nothing here unpacks them: a bomb is as large as it is on the wire."""
+    bomb = zlib.compress(bytes(10_000_000))
+    head = POST + b"Content-Encoding: deflate\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(bomb)
+    await (await there.open(head + bomb)).rest()
+    assert there.app.taken == [len(bomb)]
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_head_that_drips(there: Doors) -> None:
+    """Closed in time, however often there is something new: the first one, and the next on the same connection."""
+    assert await (await there.open()).drip(GET) == b""
+    client = await there.open(GET + b"\r\n")
+    assert (await client.drip(GET)).endswith(b"early")
+    await there.are_left()
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_body_that_drips(there: Doors) -> None:
+    """408; the application's task ends."""
+    client = await there.open(POST + b"Content-Length: 100000\r\n\r\n")
+    assert refused(await client.drip(b"x"))[0] == 408
+    await there.are_left()
+    assert not there.server.server_state.tasks
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_body_that_nobody_wants_drips(there: Doors) -> None:
+    """Answered already, as without a token: what still comes does not keep the connection."""
+    client = await there.open(b"POST /early HTTP/1.1\r\n" + HOST + b"Content-Length: 100000\r\n\r\n")
+    assert (await client.drip(b"x")).endswith(b"early")
+    await there.are_left()
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("ending", [b"", b"Connection: close\r\n"])
+async def test_an_answer_that_nobody_takes(there: Doors, ending: bytes) -> None:
+    """A client that does not read is cut off; its answer is not kept for it."""
+    client = await there.open(b"GET /much HTTP/1.1\r\n" + HOST + ending + b"\r\n", window=4096)
+    await there.are_left()
+    client.close()
+
+
+@pytest.mark.usefixtures("soon")
+async def test_an_answer_that_is_taken_slowly(there: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow is not still: who goes on reading gets all of it."""
+    monkeypatch.setattr(stalls, "STALL_BYTES", 1)
+    client = await there.open(b"GET /some HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n", window=65_536)
+    await client.head()
+    size = 0
+    async with asyncio.timeout(30):
+        while piece := await client.reader.read(2**21):
+            size += len(piece)
+            await asyncio.sleep(0.01)
+    assert size == 65_536 * 100
+
+
+async def test_requests_that_do_not_wait_for_answers(there: Doors) -> None:
+    """A few may be on their way at once; a thousand are a client that wants our memory."""
+    few = await there.open((GET + b"\r\n") * 10 + GET + b"Connection: close\r\n\r\n")
+    assert (await few.rest()).count(b"early") == 11
+    many = await there.open((GET + b"\r\n") * 1000)
+    assert (await many.rest()).count(b"early") < 100
+    assert len(there.app.clients) < 200
+
+
+async def test_what_is_no_http(there: Doors) -> None:
+    """400 in the shape that all errors have."""
+    assert refused(await (await there.open(b"\x16\x03\x01\x02\x00hello\r\n\r\n")).rest())[0] == 400
