@@ -13,11 +13,11 @@ from typing import Final
 
 GPUS: Final = 8
 _ACK_FOR: Final = re.compile(rb'"ackFor":"([^"]+)"')
-_HANDSHAKE: Final = (
+HANDSHAKE: Final = (
     "GET /ws/node HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nAuthorization: Bearer {token}\r\n\r\n"
 )
-_KEY: Final = base64.b64encode(b"a bench's nonce!").decode()
+KEY: Final = base64.b64encode(b"a bench's nonce!").decode()
 
 
 def frame(text: str) -> bytes:
@@ -146,7 +146,7 @@ async def connect(port: int, token: str, number: int, on_ack: Callable[[str], No
     worker: Worker
     _, worker = await loop.create_connection(lambda: Worker(on_ack), "127.0.0.1", port, local_addr=(local, 0))
     greeting = worker.expect(b'"status":"success"')
-    worker.transport.write(_HANDSHAKE.format(key=_KEY, token=token).encode())
+    worker.transport.write(HANDSHAKE.format(key=KEY, token=token).encode())
     await greeting
     registered = worker.expect(b"REGISTER_ACK")
     worker.transport.write(register(number, datetime.now(UTC)))

@@ -45,6 +45,8 @@ _RENEWALS: Final = FRAMES.key(type="token_renewal")
 _BYTES: Final = FRAME_BYTES.key()
 _WARNINGS: Final = WARNINGS.key()
 _numbers = count(1)
+FRAMES_A_TURN: Final = 16
+"""So many frames of one worker, then it is the others' turn."""
 TOO_MANY: Final = Close(1013, "Too many connections: try again later")
 
 _log = logging.getLogger(__name__)
@@ -122,11 +124,14 @@ class _Conversation:
         if not await self._authenticate():
             return
         while True:
-            # Without a name of its own, a frame is not kept until the next one comes.
-            await self._take(await self._receive())
-            if self._connection.is_hung_up:
-                raise _Disconnected(by_worker=False)
-            await self._connection.room()
+            for _ in range(FRAMES_A_TURN):
+                # Without a name of its own, a frame is not kept until the next one comes.
+                await self._take(await self._receive())
+                if self._connection.is_hung_up:
+                    raise _Disconnected(by_worker=False)
+                await self._connection.room()
+            # What was read at one time may be hundreds of frames, and taking them in waits for nobody.
+            await asyncio.sleep(0)
 
     async def _take(self, frame: str | bytes) -> None:
         await self._carry_out(self._session.receive(frame), len(frame))

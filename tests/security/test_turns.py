@@ -1,0 +1,70 @@
+"""The whole service: a worker that sends too much, and strangers at its door."""
+
+import asyncio
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from app.clock import timestamp
+from app.domain.ingest import Ingest
+from app.storage.database import Database
+from app.ws.endpoint import FRAMES_A_TURN
+from tests.fakes import FakeClock
+from tests.frames import heartbeat
+from tests.integration.gateway import running_gateway
+from tests.integration.test_lifecycle import beat, introduce
+
+
+async def test_a_flood_gives_others_their_turn(
+    database: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of frames that were read at one time are not taken in at one time."""
+    turn = 0
+    taken: Counter[int] = Counter()
+    put = Ingest.put
+
+    async def counted(*arguments: Any) -> None:
+        taken[turn] += 1
+        await put(*arguments)
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async with running_gateway(database, clock) as gateway:
+        node_id = await gateway.create_node()
+        async with gateway.worker(await gateway.make_token(node_id)) as worker:
+            await introduce(worker)
+            monkeypatch.setattr(Ingest, "put", counted)
+            counting = asyncio.create_task(count_turns())
+            frame = heartbeat(timestamp(clock.now()))
+            await asyncio.gather(*(worker.send(json.dumps(frame | {"messageId": f"{n}"})) for n in range(400)))
+            assert (await worker.ask(frame | {"messageId": "last", "ack": True}))["data"]["ackFor"] == "last"
+            counting.cancel()
+    assert taken.total() == 401
+    assert max(taken.values()) <= FRAMES_A_TURN
+
+
+async def test_workers_and_portals_are_no_strangers(database: Database, clock: FakeClock) -> None:
+    """One stranger an address: whoever has a token comes in beside it, and a second stranger is told to wait."""
+    async with running_gateway(database, clock, strangers_per_address=1) as gateway:
+        tokens = [await gateway.make_token(await gateway.create_node()) for _ in range(3)]
+        async with gateway.worker(tokens[0]) as one:
+            await introduce(one)
+            async with gateway.worker(tokens[1]) as two:
+                await introduce(two)
+                async with gateway.worker(None):
+                    with pytest.raises(InvalidStatus) as refused:
+                        async with gateway.worker(tokens[2]):
+                            pass
+                    assert refused.value.response.status_code == 429
+                    assert refused.value.response.headers["Retry-After"] == "10"
+                    await beat(gateway, one)
+                    assert (await gateway.http.get("/nodes")).status_code == 200
+                async with gateway.worker(tokens[2]) as third:
+                    await introduce(third)
