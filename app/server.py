@@ -13,7 +13,6 @@ import ssl
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -32,7 +31,7 @@ from app.storage import schema
 from app.storage.database import Database, masked
 from app.strangers import Strangers
 from app.ws.doors import REQUESTS, room
-from app.ws.requests import HttpProtocol
+from app.ws.requests import counting
 from app.ws.sockets import WebSocketProtocol
 
 WAIT_REPORT_SECONDS: Final = 5.0
@@ -146,7 +145,7 @@ def http_server(app: Litestar, settings: Settings, announce: Callable[[], None])
     """The HTTP server as this service needs it: uvicorn's leanest WebSocket implementation, and nothing it would do on its own."""
     config = uvicorn.Config(
         app,
-        http=partial(HttpProtocol, strangers=Strangers(settings.strangers_per_address, settings.trusted_proxies)),
+        http=counting(Strangers(settings.strangers_per_address, settings.trusted_proxies)),
         limit_concurrency=room() + REQUESTS,
         timeout_keep_alive=SILENT_SECONDS,
         ws=WebSocketProtocol,

@@ -4,7 +4,7 @@ Counted by the process that holds them: of several gateways each has its own cou
 """
 
 from collections import Counter
-from collections.abc import MutableMapping
+from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final
@@ -63,9 +63,9 @@ class Strangers:
         return Place(self._counts, key) if self._counts[key] < self._most else None
 
 
-def welcome(scope: MutableMapping[str, Any]) -> None:
+def welcome(scope: Mapping[str, Any]) -> None:
     """Whoever sent this request, or opened this socket, is no stranger any more."""
-    place = scope["state"].pop(PLACE, None) if "state" in scope else None
+    place = scope.get("state", {}).pop(PLACE, None)
     if isinstance(place, Place):
         place.leave()
 

@@ -45,11 +45,8 @@ async def take(connection: AsyncConnection, creation: Creation, per_minute: int,
     )
     if (await connection.execute(statement)).first() is not None:
         return timedelta(0)
-    whole_at = await connection.scalar(
-        select(_allowances.c.whole_at).where(
-            *(_allowances.c[name] == value for name, value in msgspec.structs.asdict(creation).items())
-        )
-    )
+    of_caller = (_allowances.c[name] == value for name, value in msgspec.structs.asdict(creation).items())
+    whole_at: datetime = (await connection.execute(select(_allowances.c.whole_at).where(*of_caller))).scalar_one()
     return max(whole_at - latest, timedelta(0))
 
 

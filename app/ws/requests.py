@@ -47,12 +47,13 @@ class _Refused(Exception):
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """`strangers` are those connections that have shown no token yet."""
+    """`strangers` are those connections that have shown no token yet, of one server together."""
 
-    def __init__(self, *args: Any, strangers: Strangers, **named: Any) -> None:
+    strangers: Strangers
+
+    def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self.url = b""
-        self._strangers = strangers
         self._place: Place | None = None
         self._is_proxy = False
         self._timer: asyncio.TimerHandle | None = None
@@ -71,8 +72,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._await(self.timeout_keep_alive, self._end)
         if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency:
             self._turn_away(NO_ROOM)
-        elif self._strangers.is_counted and self.client is not None:
-            self._is_proxy = self._strangers.is_proxy(self.client[0])
+        elif self.strangers.is_counted and self.client is not None:
+            self._is_proxy = self.strangers.is_proxy(self.client[0])
             if not self._is_proxy:
                 self._enter(self.client[0])
 
@@ -166,7 +167,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _enter(self, address: str) -> None:
         """Take a place of this address, or refuse the connection."""
-        self._place = self._strangers.enter(address)
+        self._place = self.strangers.enter(address)
         if self._place is None:
             self._turn_away(TOO_MANY)
 
@@ -174,7 +175,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._place is not None:
             self._place.leave()
         forwarded = b", ".join(value for name, value in self.headers if name == b"x-forwarded-for").decode("latin-1")
-        self._place = self._strangers.enter(self._strangers.behind(forwarded)) if forwarded else None
+        self._place = self.strangers.enter(self.strangers.behind(forwarded)) if forwarded else None
         if self._place is not None:
             self.scope["state"][PLACE] = self._place
         elif forwarded:
@@ -228,3 +229,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def counting(strangers: Strangers) -> type[HttpProtocol]:
+    """The protocol of a server that counts its strangers so."""
+    return type("HttpProtocol", (HttpProtocol,), {"strangers": strangers})

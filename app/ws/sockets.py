@@ -42,16 +42,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse it piece by piece; a frame that has begun is awaited, and not for ever."""
-        if self._has_failed:
-            return
         for start in range(0, len(data), PIECE):
+            if self._has_failed:
+                return
             super().data_received(data[start : start + PIECE])
             if self._nothings:
                 if self._nothings > PIECES_OF_NOTHING:
                     self._fail("too many control frames or fragments at a time")
                 self._nothings = 0
-            if self._has_failed:
-                return
         if self.conn.reader.buffer or self.conn.current_size is not None:
             if self._unfinished is None:
                 self._await_the_rest()
