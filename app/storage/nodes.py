@@ -6,15 +6,17 @@ arrays of `node_state` at the place of its number, counted from 1.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Select,
     Subquery,
     Text,
+    bindparam,
     cast,
     func,
     insert,
@@ -94,9 +96,17 @@ async def create(connection: AsyncConnection, new: NewNode) -> None:
 
 async def find(connection: AsyncConnection, node_id: str, org_id: str | None) -> Node | None:
     """The node of this id, unless it was deleted; only of this org, where one is given."""
-    statement = select(*COLUMNS).select_from(JOINED).where(*_identified(node_id, org_id))
-    found = (await connection.execute(with_gpus(statement.subquery("page")))).one_or_none()
+    parameters = {"node_id": node_id} | ({} if org_id is None else {"org_id": org_id})
+    found = (await connection.execute(_finding(in_org=org_id is not None), parameters)).one_or_none()
     return None if found is None else to_node(found)
+
+
+@cache
+def _finding(*, in_org: bool) -> Select[Any]:
+    """Put together once: that takes longer than the answer."""
+    own = bindparam("org_id", type_=Text) if in_org else None
+    statement = select(*COLUMNS).select_from(JOINED).where(*_identified(bindparam("node_id", type_=Text), own))
+    return with_gpus(statement.subquery("page"))
 
 
 async def find_locked(connection: AsyncConnection, node_id: str, org_id: str | None) -> Node | None:
@@ -193,7 +203,9 @@ _OF_GPUS: Final = {
 _NAMES: Final = [*(column.name for column in COLUMNS), *_OF_GPUS]
 
 
-def _identified(node_id: str, org_id: str | None) -> list[ColumnElement[bool]]:
+def _identified(
+    node_id: str | BindParameter[str], org_id: str | BindParameter[str] | None
+) -> list[ColumnElement[bool]]:
     own = [] if org_id is None else [_nodes.c.org_id == org_id]
     return [_nodes.c.id == node_id, _nodes.c.deleted_at.is_(None), *own]
 
