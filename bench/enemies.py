@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bench import wire
 
 PACE: Final = 0.1
 TELEMETRY_AT_ONCE: Final = 20
+APART: Final = timedelta(seconds=PACE / TELEMETRY_AT_ONCE)
 _DEEP: Final = wire.frame("[" * 60_000)
 _LARGE: Final = b"\x81\xff" + (300_000).to_bytes(8, "big") + bytes(4) + b" " * 300_000
 _COMPRESSED: Final = b"\xc1\xfe" + (1000).to_bytes(2, "big") + bytes(4) + bytes(1000)
@@ -116,7 +117,7 @@ async def silent(enemy: Enemy) -> None:
 async def wrong_token(enemy: Enemy) -> None:
     """A token that is not ours, on a new connection each time."""
     await enemy.join(enemy.token[:-8] + "AAAAAAAA")
-    await enemy.again(b"")
+    raise Ended
 
 
 async def slow_frame(enemy: Enemy) -> None:
@@ -148,14 +149,17 @@ async def flood(enemy: Enemy) -> None:
     """Telemetry that is good, four thousand times as often as it should be; its acknowledgements are not taken."""
     await enemy.join()
     await enemy.act(wire.register(enemy.number, datetime.now(UTC)))
-    count = 0
     while True:
-        began = datetime.now(UTC)
-        frames = []
-        for _ in range(TELEMETRY_AT_ONCE):
-            count += 1
-            frames.append(wire.heartbeat(enemy.number, f"f-{count}", began))
-        await enemy.act(b"".join(frames))
+        now = datetime.now(UTC)
+        moments = [now + APART * place for place in range(TELEMETRY_AT_ONCE)]
+        await enemy.act(b"".join(wire.heartbeat(enemy.number, f"f-{moment:%s%f}", moment) for moment in moments))
+
+
+async def resent(enemy: Enemy) -> None:
+    """The same metrics again and again: each batch that they are in has to look what is new."""
+    await enemy.join()
+    await enemy.act(wire.register(enemy.number, datetime.now(UTC)))
+    await enemy.again(wire.metrics(enemy.number, "again", datetime.now(UTC)))
 
 
 async def creator(enemy: Enemy) -> None:
@@ -178,5 +182,6 @@ KINDS: Final[dict[str, Callable[[Enemy], Awaitable[None]]]] = {
     "frames too large, compressed": large_frames,
     "2,000 pings, empty fragments": frames_of_nothing,
     "20 heartbeats, answers not taken": flood,
+    "a sample sent before": resent,
     "a node created": creator,
 }

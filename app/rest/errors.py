@@ -24,6 +24,8 @@ from app.rest.schemas import Detail, ErrorBody
 _log = logging.getLogger(__name__)
 
 _UNFORESEEN: Final = "Internal server error"
+_GONE: Final = "client disconnected prematurely"
+"""Litestar's word for a body of which the rest does not come; nobody is there to read an answer, and nothing is wrong here."""
 _OWN_HEADERS: Final = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "5"}}
 
 
@@ -39,6 +41,8 @@ def on_known(request: Request[Any, Any, Any], error: AiwmError) -> Response[Erro
 
 def on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBody]:
     """One of Litestar's: no such route, no such method, a body that is too large."""
+    if error.detail == _GONE:
+        return _answer(request, HTTPStatus.BAD_REQUEST, "The body did not come to its end")
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return on_unforeseen(request, error)
     message = error.detail

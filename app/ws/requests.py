@@ -11,7 +11,8 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.strangers import PLACE, Place, Strangers
 from app.ws.refusals import Refusal
@@ -62,6 +63,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._bytes = 0
         self._head = 0
         self._is_in_body = False
+        self._running: RequestResponseCycle | None = None
 
     # What comes.
 
@@ -132,6 +134,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     # What goes.
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def on_response_complete(self) -> None:
         """The answer is written, if not taken yet; behind a proxy the next request is somebody else's."""
         super().on_response_complete()
@@ -199,12 +205,10 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Say why, unless an answer is on its way already, and close when that is read."""
         self._refusal = refusal
-        cycle = self.cycle
-        if not self.pipeline and (cycle is None or cycle.response_complete or not cycle.response_started):
+        running = self._running
+        if running is None or running.response_complete or not running.response_started:
             self.transport.write(refusal.answer(self.url.partition(b"?")[0].decode("latin-1")))
-        if cycle is not None:
-            cycle.disconnected = True
-            cycle.message_event.set()
+        self._hang_up()
         self._await(LINGER_SECONDS, self._end)
 
     def _body_is_late(self) -> None:
@@ -218,8 +222,16 @@ class HttpProtocol(HttpToolsProtocol):
     def _end(self) -> None:
         """Close, and wait no longer than for a client that takes what is still to be written."""
         self._rest()
+        self._hang_up()
         self.transport.close()
         self._stall.begin()
+
+    def _hang_up(self) -> None:
+        """Nothing that a handler says from now on is written, and no request that waits is begun."""
+        self.pipeline.clear()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     def _await(self, seconds: float, otherwise: Callable[[], None]) -> None:
         self._rest()

@@ -12,9 +12,9 @@ from app.ws.stalls import Stall
 
 FRAME_SECONDS: Final = 30.0
 """For a frame, or a message in fragments, from its first byte to its last."""
-PIECE: Final = 16 * 1024
+PIECE: Final = 4096
 """So much is parsed before looking whether it is worth it: a loop may read 256 KiB at a time, or 40,000 empty frames."""
-PIECES_OF_NOTHING: Final = 256
+PIECES_OF_NOTHING: Final = 64
 """Control frames and fragments in a piece: no client of good will has so much to say with so little."""
 LINGER_SECONDS: Final = 0.5
 """For so long a peer whose frames are refused may go on: cut off in the middle of one, it would not read why."""
@@ -101,13 +101,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     # The end.
 
     def handle_parser_exception(self) -> None:
-        """Say why, and close soon."""
-        self._has_failed = self.close_sent = True
+        """Say why, and close soon; for the application it is over."""
+        self._has_failed = self.close_sent = self.disconnected = True
         close = self.conn.close_sent
         if close is not None:
             self.queue.put_nowait({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self.writable.set()
+        self._watch()
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         """The application has said goodbye, and the peer may take its time to read that, but not for ever."""

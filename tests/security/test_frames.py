@@ -20,6 +20,7 @@ def gpus(count: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("make", "field"), [(register, "gpuDevices"), (heartbeat, "gpuStatus"), (metrics, "gpus")])
 def test_as_many_gpus_as_allowed_and_no_more(make: Any, field: str) -> None:
     """128; one more is refused with the field's name, whatever the frame."""
+    assert MAX_GPUS == 128
     frame = make()
     frame["data"][field] = gpus(MAX_GPUS)
     messages.decode(json.dumps(frame))

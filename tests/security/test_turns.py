@@ -50,6 +50,22 @@ async def test_a_flood_gives_others_their_turn(
     assert max(taken.values()) <= FRAMES_A_TURN
 
 
+async def test_a_body_that_breaks_off_is_no_defect_of_ours(
+    database: Database, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever holds a token could fill the log with tracebacks."""
+    async with running_gateway(database, clock) as gateway:
+        _, writer = await asyncio.open_connection("127.0.0.1", gateway.settings.port)
+        token = gateway.http.headers["Authorization"]
+        writer.write(f"POST /nodes HTTP/1.1\r\nHost: t\r\nAuthorization: {token}\r\n".encode())
+        writer.write(b'Content-Length: 1000\r\nContent-Type: application/json\r\n\r\n{"name')
+        await writer.drain()
+        assert (await gateway.http.get("/nodes")).status_code == 200
+        writer.transport.abort()
+        assert (await gateway.http.get("/nodes")).status_code == 200
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_workers_and_portals_are_no_strangers(database: Database, clock: FakeClock) -> None:
     """One stranger an address: whoever has a token comes in beside it, and a second stranger is told to wait."""
     async with running_gateway(database, clock, strangers_per_address=1) as gateway:
