@@ -76,6 +76,8 @@ class Ingest:
         self._is_full_batch = asyncio.Event()
         self._is_draining = False
         self._days: set[date] = set()
+        self._resending: set[int] = set()
+        """Nodes that sent again, last time, what was there already."""
 
     def _gauges(self) -> Values:
         return {
@@ -164,11 +166,19 @@ class Ingest:
     async def _flush(self, batch: list[_Waiting]) -> None:
         self._in_flight, self._in_flight_since = len(batch), batch[0].since
         try:
-            await self._store(batch)
+            for part in self._parts(batch):
+                await self._store(part)
         finally:
             self._in_flight, self._in_flight_since = 0, None
             self._bytes -= sum(waiting.size for waiting in batch)
             self._mark()
+
+    def _parts(self, batch: list[_Waiting]) -> list[list[_Waiting]]:
+        """Who resends goes by INSERT, behind the others: one such node would make all of a batch slow, each time."""
+        parts: tuple[list[_Waiting], list[_Waiting]] = ([], [])
+        for waiting in batch:
+            parts[waiting.arrival.node_key in self._resending].append(waiting)
+        return [part for part in parts if part]
 
     async def _store(self, batch: Sequence[_Waiting]) -> None:
         """Store a batch, however long it takes; halve it around what the database refuses."""
@@ -234,12 +244,16 @@ class Ingest:
 
     async def _write(self, arrivals: list[Arrival]) -> list[Outcome]:
         await self._make_room(arrivals)
-        try:
-            await samples.copy(self._database, self._engine, arrivals)
-        except (asyncpg.UniqueViolationError, asyncpg.FeatureNotSupportedError):
-            # Some of it is there already, or this database knows no COPY: INSERT tells what is new.
-            return await samples.insert(self._database, self._engine, arrivals)
-        return [Outcome.STORED] * len(arrivals)
+        if arrivals[0].node_key not in self._resending:
+            try:
+                await samples.copy(self._database, self._engine, arrivals)
+            except (asyncpg.UniqueViolationError, asyncpg.FeatureNotSupportedError):
+                pass  # some of it is there already, or this database knows no COPY: INSERT tells what is new
+            else:
+                return [Outcome.STORED] * len(arrivals)
+        outcomes, resending = await samples.insert(self._database, self._engine, arrivals)
+        self._resending = self._resending.difference(arrival.node_key for arrival in arrivals) | resending
+        return outcomes
 
     async def _make_room(self, arrivals: Sequence[Arrival]) -> None:
         days = {arrival.sample.time.astimezone(UTC).date() for arrival in arrivals if arrival.sample}

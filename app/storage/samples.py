@@ -63,8 +63,8 @@ async def copy(database: Database, engine: StorageEngine, batch: Sequence[Arriva
         await _update_states(connection, batch)
 
 
-async def insert(database: Database, engine: StorageEngine, batch: Sequence[Arrival]) -> list[Outcome]:
-    """Store what is new of a batch; an outcome for each arrival, in their order.
+async def insert(database: Database, engine: StorageEngine, batch: Sequence[Arrival]) -> tuple[list[Outcome], set[int]]:
+    """Store what is new of a batch; an outcome for each arrival, in their order, and the keys of nodes that sent what was there.
 
     A sample of which some rows are new is stored.
     """
@@ -73,11 +73,12 @@ async def insert(database: Database, engine: StorageEngine, batch: Sequence[Arri
         for target, rows in _rows(batch, lambda time: time):
             stored = await connection.fetch(target.insert, *zip(*rows, strict=True))
             fresh[target.name] = Counter(tuple(record) for record in stored)
-        outcomes = [_outcome(arrival, fresh) for arrival in batch]
+        claims = [_claims(arrival, fresh) for arrival in batch]
+        outcomes = [Outcome.STORED if any(made) or not made else Outcome.DUPLICATE for made in claims]
         await engine.note(connection, _metrics(batch))
         await intake.count(connection, batch, duplicates=outcomes.count(Outcome.DUPLICATE))
         await _update_states(connection, batch)
-    return outcomes
+    return outcomes, {arrival.node_key for arrival, made in zip(batch, claims, strict=True) if not all(made)}
 
 
 def _metrics(batch: Iterable[Arrival]) -> Iterator[tuple[int, datetime]]:
@@ -123,16 +124,16 @@ def _detail_rows(batch: Iterable[Arrival], moment: Callable[[datetime], Any]) ->
     ]
 
 
-def _outcome(arrival: Arrival, fresh: dict[str, Counter[Row]]) -> Outcome:
-    """Each stored row speaks for the first arrival of the batch that carried it."""
+def _claims(arrival: Arrival, fresh: dict[str, Counter[Row]]) -> list[bool]:
+    """Of each row whether it is new; a stored row speaks for the first arrival of the batch that carried it."""
     if arrival.sample is None:
-        return Outcome.STORED
+        return []
     (node, gpu), time = _TARGETS[arrival.sample.kind], arrival.sample.time
     claims = [_take(fresh[node.name], (arrival.node_key, time))]
     claims += [_take(fresh[gpu.name], (arrival.node_key, number, time)) for number in arrival.gpus]
     for detail in arrival.sample.details:
         claims.append(_take(fresh[_DETAILS.name], (arrival.node_key, arrival.gpus[detail.gpu], time)))
-    return Outcome.STORED if any(claims) else Outcome.DUPLICATE
+    return claims
 
 
 def _take(fresh: Counter[Row], key: Row) -> bool:

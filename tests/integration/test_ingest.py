@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.domain.ingest import Ingest
+from app.domain.ingest import Ingest, Receipt
 from app.errors import AiwmError, SampleRefused
 from app.meters import Meters
 from app.model import GpuReading, Sample, SampleKind
+from app.storage import samples
 from app.storage.arrivals import Arrival, Outcome
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
@@ -230,3 +231,40 @@ async def test_only_the_owner_s_heartbeat_revives_a_node(
         await send(ingest, heartbeat(node_key, 1))
         async with database.transaction() as connection:
             assert (await connection.execute(text("SELECT status FROM node_state"))).scalar_one() == "online"
+
+
+@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
+async def test_a_node_that_sends_again_holds_up_nobody_else(
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others' samples go by COPY, and are acknowledged before; who sends what is new again is one of them again."""
+    other = await make_node(database)
+    told: list[int] = []
+    inserted: list[set[int]] = []
+    insert = samples.insert
+
+    async def watched(*arguments: Any) -> Any:
+        inserted.append({arrival.node_key for arrival in arguments[2]} | set(told))
+        return await insert(*arguments)
+
+    async with running(database, engine, clock) as ingest:
+        assert await send(ingest, metrics(node_key)) == [Outcome.STORED]
+        assert await send(ingest, metrics(node_key), metrics(other)) == [Outcome.DUPLICATE, Outcome.STORED]
+        monkeypatch.setattr(samples, "insert", watched)
+        fates = [asyncio.get_running_loop().create_future() for _ in range(2)]
+
+        def remember(who: int) -> Receipt:
+            def tell(outcome: Outcome | AiwmError) -> None:
+                told.append(-who)
+                fates[who].set_result(outcome)
+
+            return tell
+
+        await ingest.put(metrics(node_key), 1000, 0, remember(0))
+        await ingest.put(metrics(other, seconds=1), 1000, 0, remember(1))
+        assert await asyncio.gather(*fates) == [Outcome.DUPLICATE, Outcome.STORED]
+        assert inserted == [{node_key, -1}]
+        assert await send(ingest, metrics(node_key, seconds=2)) == [Outcome.STORED]
+        inserted.clear()
+        assert await send(ingest, metrics(node_key, seconds=3), metrics(other, seconds=3)) == [Outcome.STORED] * 2
+        assert inserted == []
