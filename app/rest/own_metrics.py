@@ -16,6 +16,7 @@ from app.rest.exposition import MEDIA_TYPE
 from app.rest.fleet_openapi import text_answer
 from app.rest.guards import bearer
 from app.rest.openapi import error_responses
+from app.strangers import welcome
 
 EXAMPLE = (
     "# HELP aiwm_nodes_connected Nodes that are connected and admitted now.\n"
@@ -41,6 +42,7 @@ async def own_metrics(
     """Raises Unauthorized, Forbidden, ProviderUnavailable."""
     if not _is_local(request):
         await callers.of(bearer(request.headers.get("Authorization", "")))
+        welcome(request.scope)
     return Response("".join(exposition(await peers.read())), media_type=MEDIA_TYPE)
 
 
