@@ -69,6 +69,9 @@ class Enemies:
 
 
 def _attack(port: int, portal: str, tokens: list[str], orders: Connection) -> None:
+    # They have machines of their own, where they are; here they have what the others leave.
+    os.nice(10)
+
     async def until_told() -> None:
         enemies = [Enemy(port, GOOD + 1 + number, each, portal) for number, each in enumerate(tokens)]
         names = list(KINDS)

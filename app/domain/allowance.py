@@ -1,7 +1,8 @@
 """How fast a caller may create: nodes, and tokens of nodes, so many a minute each. Admins as fast as they like."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import ceil
+from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -10,12 +11,21 @@ from app.model import Caller
 from app.storage import allowances
 from app.storage.allowances import Creation
 
+_REMEMBERED: Final = 1000
+
 
 class Allowance:
     """So many a minute, and as many at once; 0 for no limit. Over all gateways: the database counts."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
+        self._refused: dict[Creation, datetime] = {}
+
+    def check(self, caller: Caller, kind: str, now: datetime) -> None:
+        """Before the database is asked for anything: who was told when to come again is not heard before. Raises TooManyRequests."""
+        until = None if caller.is_admin else self._refused.get(_creation(caller, kind))
+        if until is not None and now < until:
+            raise self._refusal(kind, until - now)
 
     async def take(self, connection: AsyncConnection, caller: Caller, kind: str, now: datetime) -> None:
         """Within the transaction that creates, so that what is not created does not count. Raises TooManyRequests.
@@ -24,11 +34,19 @@ class Allowance:
         """
         if caller.is_admin or not self._per_minute:
             return
-        creation = Creation(caller.owner.org_id or "", caller.subject, kind)
+        creation = _creation(caller, kind)
         wait = await allowances.take(connection, creation, self._per_minute, now)
         if wait:
-            seconds = ceil(wait.total_seconds())
-            raise TooManyRequests(
-                f"Too many {kind} at a time: {self._per_minute} a minute are allowed; try again in {seconds} s",
-                retry_after=seconds,
-            )
+            if len(self._refused) >= _REMEMBERED:
+                self._refused = {}
+            self._refused[creation] = now + wait
+            raise self._refusal(kind, wait)
+
+    def _refusal(self, kind: str, wait: timedelta) -> TooManyRequests:
+        seconds = ceil(wait.total_seconds())
+        sentence = f"Too many {kind} at a time: {self._per_minute} a minute are allowed; try again in {seconds} s"
+        return TooManyRequests(sentence, retry_after=seconds)
+
+
+def _creation(caller: Caller, kind: str) -> Creation:
+    return Creation(caller.owner.org_id or "", caller.subject, kind)

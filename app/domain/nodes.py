@@ -85,6 +85,7 @@ class Nodes:
     async def create(self, caller: Caller, draft: NodeDraft) -> Node:
         """A new node, pending, owned by the caller's org; an admin may name another. Raises TooManyRequests."""
         now = self._now()
+        self._allowance.check(caller, "nodes", now)
         new = NewNode(
             id=self._new_id(now),
             name=draft.name,
@@ -148,6 +149,7 @@ class Nodes:
 
         Raises NodeNotFound or TooManyRequests.
         """
+        self._allowance.check(caller, "tokens", self._now())
         async with self._database.transaction() as connection:
             await self._allowance.take(connection, caller, "tokens", self._now())
             node = _there(await storage.find_locked(connection, node_id, _org(caller)))

@@ -131,6 +131,7 @@ class Application:
 
     async def _take(self, receive: Any, send: Any) -> None:
         size = 0
+        await self.may_read.wait()
         while (event := await receive())["type"] == "http.request":
             size += len(event["body"])
             if not event["more_body"]:

@@ -40,6 +40,28 @@ async def test_beyond_the_allowance_a_caller_waits(api: Api, clock: FakeClock) -
     assert [await create(api) for _ in range(4)] == [201, 201, 201, 429]
 
 
+async def test_who_was_refused_costs_the_database_nothing(
+    api: Api, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the moment that it was told, then it is asked again."""
+    assert [await create(api) for _ in range(4)][-1] == 429
+    asked = 0
+    take = allowances.take
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await take(*arguments)
+
+    monkeypatch.setattr(allowances, "take", counted)
+    assert {await create(api) for _ in range(10)} == {429}
+    clock.advance(19)
+    assert (await api("POST", "/nodes", NODE)).headers["Retry-After"] == "1"
+    assert asked == 0
+    clock.advance(1)
+    assert (await create(api), asked) == (201, 1)
+
+
 async def test_each_has_its_own(api: Api) -> None:
     """Another org's caller, tokens beside nodes; admins have no limit."""
     node_id = (await api.new_node())["_id"]

@@ -120,6 +120,17 @@ async def test_a_body_that_drips(there: Doors) -> None:
 
 
 @pytest.mark.usefixtures("soon")
+async def test_a_body_that_waits_for_us(there: Doors) -> None:
+    """Its time does not run while it is this end that does not read."""
+    there.app.may_read.clear()
+    body = b"x" * 1_000_000
+    client = await there.open(POST + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)
+    await asyncio.sleep(0.8)
+    there.app.may_read.set()
+    assert (await client.rest()).endswith(b"taken")
+
+
+@pytest.mark.usefixtures("soon")
 async def test_a_body_that_nobody_wants_drips(there: Doors) -> None:
     """Answered already, as without a token: what still comes does not keep the connection."""
     client = await there.open(b"POST /early HTTP/1.1\r\n" + HOST + b"Content-Length: 100000\r\n\r\n")
