@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import msgspec
 from httpx import ASGITransport, AsyncClient, Response
+from litestar import Litestar
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -49,7 +50,8 @@ class FakeConnections:
 class Api:
     """A client that speaks as a caller of some role."""
 
-    def __init__(self, client: AsyncClient, tokens: Tokens, sockets: FakeConnections) -> None:
+    def __init__(self, app: Litestar, client: AsyncClient, tokens: Tokens, sockets: FakeConnections) -> None:
+        self.app = app
         self.client = client
         self.tokens = tokens
         self.sockets = sockets
@@ -92,7 +94,7 @@ async def rest_api(
     app = application(Settings(**settings), database, clock, tokens, callers, gateway, Peers(Meters(), None, 0), daemon)
     transport = ASGITransport(app=cast(Any, app), raise_app_exceptions=False)
     async with AsyncClient(transport=transport, base_url="http://localhost:3305") as client:
-        yield Api(client, tokens, sockets)
+        yield Api(app, client, tokens, sockets)
 
 
 async def worker_did(database: Database, node_id: str, **state: Any) -> None:

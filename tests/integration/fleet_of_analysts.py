@@ -1,6 +1,6 @@
 """A small fleet of two organisations and two days, the same whenever it is made."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -48,12 +48,14 @@ def gpu_samples() -> Iterator[GpuSample]:
         yield GpuSample(node, gpu, START + number * EVERY, busy, 80.0, used, round(80 - used, 3), temperature, power)
 
 
-async def seed(database: Database, engine: StorageEngine) -> None:
-    """Put the fleet into a migrated database."""
+async def seed(database: Database, engine: StorageEngine, org_ids: Collection[str] = ("acme", "umbrella")) -> None:
+    """Put the fleet, or these organisations' part of it, into a migrated database."""
     async with database.transaction() as connection:
         await engine.make_room(connection, DAYS)
         keys = {}
         for number, (name, org, model) in enumerate(NODES, start=1):
+            if org not in org_ids:
+                continue
             about: dict[str, Any] = {"id": f"{number:024x}", "name": name, "org_id": org, "role": ["worker"]}
             about |= {"is_local": False, "created_by": "ada", "created_at": START, "updated_at": START}
             about |= {"registered_at": START, "cpu_cores": 64}
@@ -88,6 +90,7 @@ async def seed(database: Database, engine: StorageEngine) -> None:
                     "power_usage": round(s.power_usage * 10),
                 }
                 for s in gpu_samples()
+                if s.node in keys
             ],
         )
         await connection.execute(
