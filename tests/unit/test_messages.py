@@ -72,6 +72,17 @@ def test_nul_is_refused_and_its_look_alike_is_not() -> None:
     assert isinstance(messages.decode(json.dumps(frame)), messages.Metrics)
 
 
+@pytest.mark.parametrize("unknown", ["[" * 600 + "]" * 600, "1e400", "-1e400", '{"a": [1e999]}'])
+def test_nul_is_not_hidden_by_what_nobody_reads(unknown: str) -> None:
+    """A field that is skipped may hold what cannot be decoded; the NUL behind it is refused all the same."""
+    frame = metrics()
+    frame["data"]["gpus"][0]["model"] = "A\0B"
+    with pytest.raises(InvalidMessage):
+        messages.decode(f'{{"unknown": {unknown}, {json.dumps(frame)[1:]}')
+    frame["data"]["gpus"][0]["model"] = "AB"
+    assert isinstance(messages.decode(f'{{"unknown": {unknown}, {json.dumps(frame)[1:]}'), messages.Metrics)
+
+
 @pytest.mark.parametrize("frame", [b"\x00\x01", "", "{", "[" * 5000, "null", '"x"', '{"type":"TELEMETRY_METRICS"'])
 def test_what_is_no_json_message_is_refused(frame: str | bytes) -> None:
     """Broken JSON, other JSON and binary frames are INVALID_MESSAGE without an id."""
