@@ -24,7 +24,9 @@ from app.model import NODE_ID, NodeSort
 _DIGEST_BYTES: Final = 6
 _PAGES: Final = 2**60
 _BITMAP_BYTES: Final = 8 * 1024 * 1024
-"""Decompressed, at most: 64 million nodes. The bound is there for texts that somebody made up."""
+"""Decompressed, at most: 64 million nodes. The bound is there for texts that somebody made up, as is the next."""
+_SHOWN_AT_MOST: Final = 1_000_000
+"""Nodes. A few kilobytes can say 64 million ones, which as a list take gigabytes."""
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -93,6 +95,8 @@ def unpack(packed: bytes) -> list[int]:
         bits = zlib.decompressobj().decompress(packed, _BITMAP_BYTES)
     except zlib.error:
         raise InvalidRequest.of("cursor", "is not a nextCursor of this service") from None
+    if int.from_bytes(bits).bit_count() > _SHOWN_AT_MOST:
+        raise InvalidRequest.of("cursor", f"has shown {_SHOWN_AT_MOST:,} nodes: go on by createdAt or name instead")
     return [8 * place + bit for place, byte in enumerate(bits) if byte for bit in range(8) if byte & 1 << bit]
 
 

@@ -1,5 +1,6 @@
 """Cursors: what comes back is what went out; what was touched is refused."""
 
+import zlib
 from datetime import UTC, datetime
 
 import pytest
@@ -41,6 +42,14 @@ def test_what_is_no_cursor_is_refused(text: str) -> None:
 def test_a_set_of_keys_survives_packing(keys: set[int]) -> None:
     """Sorted."""
     assert unpack(pack(keys)) == sorted(keys)
+
+
+def test_a_bomb_is_refused_before_it_is_a_list() -> None:
+    """A few kilobytes can be the bitmap of 64 million keys, which take gigabytes as a list of numbers."""
+    bomb = zlib.compress(b"\xff" * 8 * 1024 * 1024, 9)
+    assert len(bomb) < 16_384
+    with pytest.raises(InvalidRequest, match="1,000,000"):
+        unpack(bomb)
 
 
 def test_what_was_not_packed_is_refused() -> None:
