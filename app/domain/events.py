@@ -13,7 +13,7 @@ import msgspec
 from app.clock import Clock
 from app.domain import cursor
 from app.domain.plans import MAX_POINTS_A_SERIES
-from app.domain.questions import check_names, listed
+from app.domain.questions import check_names, listed, whole_number
 from app.domain.ranges import TimeRange, parse_moment, parse_range
 from app.errors import FieldProblem, InvalidRequest, NodeNotFound
 from app.model import Caller, EventKind, NodeStatus
@@ -157,7 +157,7 @@ def _event_question(parameters: Parameters, now: datetime) -> _EventQuestion:
     given = dict(parameters)
     kinds, limit, place, time_range, _ = _together(
         lambda: listed("kind", given.get("kind"), {kind.value: kind for kind in EventKind}),
-        lambda: _limit(given.get("limit")),
+        lambda: whole_number("limit", given["limit"], MAX_EVENTS) if "limit" in given else DEFAULT_EVENTS,
         lambda: _place(given["cursor"]) if "cursor" in given else None,
         lambda: None if "cursor" in given else parse_range(given.get("from"), given.get("to"), now),
         lambda: check_names(EVENT_PARAMETERS, parameters),
@@ -179,14 +179,6 @@ def _together(*parsers: Callable[[], Any]) -> list[Any]:
     if problems:
         raise InvalidRequest(*problems)
     return parsed
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_EVENTS
-    if not (text.isascii() and text.isdecimal()) or len(text) > 20 or not 1 <= int(text) <= MAX_EVENTS:
-        raise InvalidRequest.of("limit", f"must be a whole number from 1 to {MAX_EVENTS}")
-    return int(text)
 
 
 def _place(text: str) -> _Place:

@@ -9,7 +9,7 @@ import msgspec
 
 from app.domain.buckets import parse_zone
 from app.domain.fills import Fill, parse_fill
-from app.domain.questions import Parsed, Part, check_names, fitting, listed
+from app.domain.questions import Parsed, Part, check_names, fitting, listed, whole_number
 from app.domain.ranges import Interval, TimeRange, parse_interval, parse_range
 from app.errors import FieldProblem, InvalidRequest
 from app.storage.fleet_series import GroupBy
@@ -115,13 +115,12 @@ def _ranking(given: dict[str, str], parts: tuple[Part, ...], group_by: GroupBy) 
         if order_by is not None:
             raise InvalidRequest.of("orderBy", "goes with top: it says which groups come first")
         return None
-    if not top.isascii() or not top.isdigit() or not 1 <= int(top[:6]) <= MAX_TOP:
-        raise InvalidRequest.of("top", f"must be a whole number from 1 to {MAX_TOP}")
+    most = whole_number("top", top, MAX_TOP)
     if group_by is GroupBy.NONE:
         raise InvalidRequest.of("top", "needs groups to choose from: give groupBy")
     asked = [(part.source, measure) for part in parts for measure in part.measures]
     source, measure, descending = _order(order_by, asked)
-    return Ranking(int(top), source, measure, descending)
+    return Ranking(most, source, measure, descending)
 
 
 def _order(text: str | None, asked: list[tuple[Source, Measure]]) -> tuple[Source, Measure, bool]:

@@ -19,6 +19,8 @@ Parsed = TypeVar("Parsed")
 
 _SHOWN: Final = 32
 """Of a wrong word, this many characters are repeated."""
+_DIGITS: Final = 20
+"""Of a number; Python itself refuses to read very long ones."""
 
 _OF_TEXT: Final = (Aggregate.LAST, Aggregate.COUNT)
 
@@ -104,17 +106,26 @@ def _parts(subject: Subject, chosen: list[Field] | None, wanted: list[Aggregate]
 
 
 def check_names(known: Sequence[str], parameters: Sequence[tuple[str, str]]) -> None:
-    """Raise InvalidRequest for parameters that there are not, or that are given twice."""
+    """Raise InvalidRequest for parameters that there are not, that are given twice, or that nothing can be compared with."""
     problems: list[FieldProblem] = []
     seen: set[str] = set()
-    for name, _ in parameters:
+    for name, text in parameters:
         if name not in known:
             problems.append(FieldProblem(name, f"is not a parameter here: there are {', '.join(known)}"))
+        elif "\0" in text:
+            problems.append(FieldProblem(name, "must not contain the character NUL"))
         elif name in seen:
             problems.append(FieldProblem(name, "is given more than once; lists are written with commas"))
         seen.add(name)
     if problems:
         raise InvalidRequest(*problems)
+
+
+def whole_number(parameter: str, text: str, most: int) -> int:
+    """A whole number from 1 to `most`. Raises InvalidRequest."""
+    if not (text.isascii() and text.isdecimal()) or len(text) > _DIGITS or not 1 <= int(text) <= most:
+        raise InvalidRequest.of(parameter, f"must be a whole number from 1 to {most}")
+    return int(text)
 
 
 def listed(parameter: str, text: str | None, known: Mapping[str, Parsed]) -> list[Parsed] | None:
