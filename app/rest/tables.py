@@ -32,11 +32,19 @@ def asked_format(request: Request[Any, Any, Any]) -> tuple[Format, Parameters]:
     if len(asked) > 1:
         raise InvalidRequest.of(PARAMETER, "is given more than once")
     if not asked:
-        best = request.accept.best_match(list(_BY_MEDIA_TYPE), default=MEDIA_TYPES[Format.JSON])
-        return _BY_MEDIA_TYPE[best or MEDIA_TYPES[Format.JSON]], parameters
+        return _preferred(request), parameters
     if asked[0] not in list(Format):
         raise InvalidRequest.of(PARAMETER, f"must be one of {', '.join(Format)}")
     return Format(asked[0]), [each for each in parameters if each[0] != PARAMETER]
+
+
+def _preferred(request: Request[Any, Any, Any]) -> Format:
+    """What `Accept` prefers of the formats that there are."""
+    try:
+        best = request.accept.best_match(list(_BY_MEDIA_TYPE))
+    except OverflowError:  # a weight without end
+        raise InvalidRequest.of("Accept", "is not a list of media types with weights from 0 to 1") from None
+    return Format.JSON if best is None else _BY_MEDIA_TYPE[best]
 
 
 async def table(export: Export, format_: Format) -> Stream:
