@@ -1,6 +1,7 @@
 """News for other gateways: whose node's standing has changed, by NOTIFY to the gateway that holds it, and to no other.
 
-NOTIFY makes commits wait for each other, so nobody is told who need not know.
+NOTIFY makes commits wait for each other, so nobody is told who need not know. Every login of a database may LISTEN and
+NOTIFY: channels are named so that only this service knows them.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.storage.database import Database
 
 _TELL: Final = text("""
-    SELECT pg_notify('aiwm_gateway_' || holder, node_id)
+    SELECT pg_notify(gateway_channel(holder), node_id)
     FROM unnest(CAST(:node_ids AS text[]), CAST(:holders AS integer[])) AS told (node_id, holder)
 """)
 _HOLDERS: Final = text("""
@@ -25,6 +26,7 @@ _STANDINGS: Final = text("""
     SELECT n.id, s.epoch, n.deleted_at IS NOT NULL AS is_deleted, n.disabled, n.token_generation
     FROM nodes n JOIN node_state s USING (node_key) WHERE n.id = ANY(CAST(:node_ids AS text[]))
 """)
+_CHANNEL: Final = "SELECT gateway_channel($1)"
 _PING_SECONDS: Final = 5.0
 
 
@@ -66,7 +68,8 @@ async def listening(
     Raises StorageUnavailable.
     """
     async with database.own_connection() as connection:
-        await connection.add_listener(f"aiwm_gateway_{gateway_id}", lambda _1, _2, _3, node_id: hear(str(node_id)))
+        channel = await connection.fetchval(_CHANNEL, gateway_id)
+        await connection.add_listener(channel, lambda _1, _2, _3, node_id: hear(str(node_id)))
 
         async def ping() -> None:
             await connection.execute("SELECT 1", timeout=_PING_SECONDS)

@@ -293,6 +293,8 @@ installation = Table(
     Column("engine", Text, primary_key=True),
     # Of TimescaleDB: community, or apache, which has neither continuous aggregates nor a columnstore.
     Column("edition", Text),
+    # What the names of channels are made of on which gateways hear of each other.
+    Column("news_secret", Uuid, nullable=False, server_default=func.gen_random_uuid()),
 )
 
 dropped = Table(

@@ -90,7 +90,7 @@ async def test_goodbyes_and_news_outlast_an_error_of_the_database(gateways: tupl
             async with here.database.transaction() as connection:
                 await connection.execute(text("ALTER TABLE node_state RENAME COLUMN epoch TO away"))
                 await connection.execute(
-                    text("SELECT pg_notify('aiwm_gateway_' || gateway_id, :id) FROM node_state"), {"id": other}
+                    text("SELECT pg_notify(gateway_channel(gateway_id), :id) FROM node_state"), {"id": other}
                 )
         await eventually(lambda: _asleep(here), (1, 1))
         async with here.database.transaction() as connection:
@@ -113,9 +113,8 @@ async def test_who_holds_a_node_is_not_told_of_what_it_did_itself(gateways: tupl
     heard: list[str] = []
     async with there.database.own_connection() as connection:
         async with there.database.transaction() as query:
-            numbers = (await query.execute(text("SELECT gateway_id FROM gateways"))).scalars()
-            for number in numbers:
-                await connection.add_listener(f"aiwm_gateway_{number}", lambda *news: heard.append(news[-1]))
+            for channel in (await query.execute(text("SELECT gateway_channel(gateway_id) FROM gateways"))).scalars():
+                await connection.add_listener(channel, lambda *news: heard.append(news[-1]))
         for _ in range(2):
             async with here.worker(await here.make_token(node_id)) as worker:
                 await introduce(worker)
