@@ -14,7 +14,7 @@ from litestar.openapi.spec import Reference, Schema
 from litestar.typing import FieldDefinition
 
 from app.errors import FieldProblem, InvalidRequest
-from app.rest.wording import choices_of, worded
+from app.rest.wording import NUL, choices_of, worded
 
 METADATA_BYTES: Final = 16 * 1024
 
@@ -121,7 +121,7 @@ def _value(name: str, raw: msgspec.Raw, field: _Expected) -> Any:
     except _UNREADABLE as error:
         raise InvalidRequest.of(name, f"is not valid JSON: {error}") from None
     if _has_nul(value):
-        raise InvalidRequest.of(name, "must not contain the character NUL")
+        raise InvalidRequest.of(name, NUL)
     problem = _CHECKS[name](value) if name in _CHECKS and value is not None else None
     if problem is not None:
         raise InvalidRequest.of(name, problem)

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from litestar.openapi.spec import OpenAPIType, Operation, Parameter, Schema
+from litestar.openapi.spec import Operation
 
 from app.domain.events import DEFAULT_EVENTS, EVENT_PARAMETERS, MAX_EVENTS, STATUS_PARAMETERS
 from app.domain.ranges import MOMENT_FORMS
 from app.model import EventKind
+from app.rest.parameters import ANY_TEXT, MOMENT, number, query, some_of
 
 STATUS_HISTORY: Final = {
     "from": "2025-11-21T10:00:00.000Z",
@@ -56,17 +57,15 @@ EVENTS_DESCRIPTION: Final = (
     "`nextCursor` leads to the next page and brings the range along."
 )
 
-_TEXT: Final = Schema(type=OpenAPIType.STRING)
 _PARAMETERS: Final = {
-    "from": ("First moment, inclusive; default one hour before `to`. " + MOMENT_FORMS, _TEXT, "now-7d"),
-    "to": ("Last moment, exclusive; default now. The same forms", _TEXT, "now"),
-    "kind": ("Comma list of " + ", ".join(EventKind), _TEXT, "status,taken_over"),
-    "limit": (
-        "Events a page",
-        Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=MAX_EVENTS, default=DEFAULT_EVENTS),
-        None,
-    ),
-    "cursor": ("`nextCursor` of the page before; stands above `from` and `to`", _TEXT, None),
+    parameter.name: parameter
+    for parameter in (
+        query("from", "First moment, inclusive; default one hour before `to`. " + MOMENT_FORMS, MOMENT, "now-7d"),
+        query("to", "Last moment, exclusive; default now. The same forms", MOMENT, "now"),
+        query("kind", "Comma list of " + ", ".join(EventKind), some_of(EventKind), "status,taken_over"),
+        query("limit", "Events a page", number(MAX_EVENTS, DEFAULT_EVENTS)),
+        query("cursor", "`nextCursor` of the page before; stands above `from` and `to`", ANY_TEXT),
+    )
 }
 
 
@@ -77,7 +76,7 @@ class _EventsOperation(Operation):
     names: ClassVar[tuple[str, ...]]
 
     def __post_init__(self) -> None:
-        self.parameters = [*(self.parameters or []), *(_query(name, *_PARAMETERS[name]) for name in self.names)]
+        self.parameters = [*(self.parameters or []), *(_PARAMETERS[name] for name in self.names)]
 
 
 @dataclass
@@ -92,9 +91,3 @@ class EventsOperation(_EventsOperation):
     """GET /nodes/{id}/events."""
 
     names = EVENT_PARAMETERS
-
-
-def _query(name: str, description: str, schema: Schema, example: str | None) -> Parameter:
-    return Parameter(
-        name=name, param_in="query", required=False, description=description, schema=schema, example=example
-    )

@@ -17,7 +17,7 @@ from app.model import Caller, NodeStatus
 from app.rest import fleet_openapi as described
 from app.rest.exposition import MEDIA_TYPE
 from app.rest.fleet_metrics import exposition
-from app.rest.fleet_openapi import FleetMetricsOperation, FleetOperation, text_answer
+from app.rest.fleet_openapi import MAX_ORG_ID, FleetMetricsOperation, FleetOperation, text_answer
 from app.rest.format import Format
 from app.rest.history import HistoryAnswer, in_json, in_table
 from app.rest.openapi import answer, error_responses
@@ -108,8 +108,6 @@ class FleetSummaryAnswer(msgspec.Struct, frozen=True, kw_only=True):
             stale=StaleNodes(summary.stale_count, stale),
         )
 
-
-MAX_ORG_ID: Final = 256
 
 _ERRORS: Final = error_responses(400, 401, 403, 503)
 

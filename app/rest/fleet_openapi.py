@@ -1,17 +1,23 @@
 """The OpenAPI description of the fleet: examples, and the one parameter, which is parsed by hand."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example, OpenAPIType, Operation, Parameter, Schema
 
-from app.domain.fleet_questions import MAX_TOP, PARAMETERS
+from app.domain.fleet_questions import MAX_TOP, PARAMETERS, SOURCES
+from app.domain.ranges import Interval
 from app.rest.exposition import MEDIA_TYPE
-from app.rest.history_openapi import AGGREGATES, COMMON, FORMAT, also_as_table, query_parameter
 from app.rest.history_openapi import DESCRIPTION as HISTORY
+from app.rest.history_openapi import FORMAT, also_as_table, described
+from app.rest.parameters import number, one_of, query, some_of, text
 from app.storage.fleet_series import GroupBy
+from app.storage.measures import Aggregate
 from app.storage.sources import GPU_METRICS, NODE_METRICS
+
+MAX_ORG_ID: Final = 256
 
 SUMMARY: Final = {
     "time": "2025-11-21T10:05:00.000Z",
@@ -59,20 +65,15 @@ def text_answer(description: str, example: str) -> ResponseSpec:
     )
 
 
+_ORG: Final = query("orgId", "Only nodes of this org; for admins", text(MAX_ORG_ID))
+
+
 @dataclass
 class FleetOperation(Operation):
     """GET /fleet/…: its parameter is parsed by hand, so that an unknown one is named."""
 
     def __post_init__(self) -> None:
-        self.parameters = [
-            Parameter(
-                name="orgId",
-                param_in="query",
-                required=False,
-                description="Only nodes of this org; for admins",
-                schema=Schema(type=OpenAPIType.STRING),
-            )
-        ]
+        self.parameters = [_ORG]
 
 
 METRICS: Final = {
@@ -103,15 +104,29 @@ class FleetMetricsOperation(Operation):
     """GET /fleet/metrics."""
 
     def __post_init__(self) -> None:
-        node, gpu = (", ".join(field.name for field in source.fields) for source in (NODE_METRICS, GPU_METRICS))
-        described: dict[str, tuple[str, str | None]] = COMMON | {
-            "fields": (f"Comma list of {gpu} (of GPUs) and {node} (of nodes); default all of `of`", "utilization"),
-            "agg": (AGGREGATES, "avg,max"),
-            "of": ("node or gpu: whose fields are meant where both have the name; default gpu", "gpu"),
-            "groupBy": (f"One of {', '.join(GroupBy)}; default none. A node is in each of its roles", "gpu"),
-            "top": (f"Only the first groups by orderBy, 1 to {MAX_TOP}", "10"),
-            "orderBy": ("What top goes by: field, field:agg or field:agg:asc; default the first", "temperature:avg"),
-            "orgId": ("Only nodes of this org; for admins", None),
+        node, gpu = ([field.name for field in source.fields] for source in (NODE_METRICS, GPU_METRICS))
+        known = {
+            **described(dict.fromkeys([*gpu, *node]), [each for each in Interval if each is not Interval.RAW]),
+            **{parameter.name: parameter for parameter in _of_fleet(node, gpu)},
         }
-        self.parameters = [*(query_parameter(name, *described[name]) for name in PARAMETERS), FORMAT]
+        self.parameters = [*(known[name] for name in PARAMETERS), FORMAT]
         also_as_table(self)
+
+
+def _of_fleet(node: list[str], gpu: list[str]) -> Iterator[Parameter]:
+    fields = dict.fromkeys([*gpu, *node])
+    about = f"Comma list of {', '.join(gpu)} (of GPUs) and {', '.join(node)} (of nodes); default all of `of`"
+    yield query("fields", about, some_of(fields), "utilization")
+    yield query(
+        "of", "node or gpu: whose fields are meant where both have the name; default gpu", one_of(SOURCES), "gpu"
+    )
+    yield query(
+        "groupBy",
+        f"One of {', '.join(GroupBy)}; default none. A node is in each of its roles",
+        one_of(GroupBy, GroupBy.NONE),
+        "gpu",
+    )
+    yield query("top", "Only the first groups by orderBy", number(MAX_TOP), 10)
+    order = Schema(type=OpenAPIType.STRING, pattern=rf"^({'|'.join(fields)})(:({'|'.join(Aggregate)}))?(:(asc|desc))?$")
+    yield query("orderBy", "What top goes by: field, field:agg or field:agg:asc; default the first", order)
+    yield _ORG

@@ -1,5 +1,6 @@
 """The OpenAPI description of a node's history: examples, and parameters that are parsed by hand."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -11,6 +12,7 @@ from app.domain.questions import GPU_DETAIL_HISTORY, GPU_HISTORY, HEARTBEAT_HIST
 from app.domain.ranges import AUTO_POINTS, MOMENT_FORMS, Interval
 from app.quantities import THROTTLE_REASONS
 from app.rest.format import MEDIA_TYPES, PARAMETER, Format
+from app.rest.parameters import ANY_TEXT, MOMENT, one_of, query, some_of
 from app.storage.measures import Aggregate
 
 NODE_METRICS: Final = {
@@ -95,13 +97,31 @@ TZ: Final = (
     "The time zone whose midnights part the days of interval=1d; default UTC. Where nothing finer than hours is kept, an "
     "hour that a midnight cuts (in Asia/Kolkata, say) counts in the day in which it starts"
 )
-COMMON: Final[dict[str, tuple[str, str | None]]] = {
-    "from": ("First moment, inclusive; default one hour before `to`. " + MOMENT_FORMS, "now-6h"),
-    "to": ("Last moment, exclusive; default now. The same forms", "now"),
-    "interval": (INTERVAL, "5m"),
-    "tz": (TZ, "Asia/Ho_Chi_Minh"),
-    "fill": ("Where nothing was measured: no point, null, the last value, or a line between neighbours", "null"),
-}
+FORMAT: Final = query(
+    PARAMETER,
+    "What the answer is written in; without it, what `Accept` prefers of the same",
+    one_of(Format, Format.JSON),
+)
+
+
+def described(fields: Iterable[str], intervals: Iterable[Interval] = Interval) -> Mapping[str, Parameter]:
+    """The parameters that a question about these fields may have, whoever is asked, by their names."""
+    parameters = (
+        query("from", "First moment, inclusive; default one hour before `to`. " + MOMENT_FORMS, MOMENT, "now-6h"),
+        query("to", "Last moment, exclusive; default now. The same forms", MOMENT, "now"),
+        query("interval", INTERVAL, one_of(intervals, Interval.AUTO), "5m"),
+        query("tz", TZ, ANY_TEXT, "Asia/Ho_Chi_Minh"),
+        query("agg", AGGREGATES, some_of(Aggregate), "avg,max"),
+        query("fields", "Comma list of " + ", ".join(fields), some_of(fields)),
+        query("deviceId", "Only this GPU", ANY_TEXT, "GPU-0"),
+        query(
+            "fill",
+            "Where nothing was measured: no point, null, the last value, or a line between neighbours; not of `raw`",
+            one_of(Fill, Fill.NONE),
+            "null",
+        ),
+    )
+    return {parameter.name: parameter for parameter in parameters}
 
 
 def also_as_table(operation: Operation) -> None:
@@ -120,16 +140,8 @@ class _HistoryOperation(Operation):
     subject: ClassVar[Subject]
 
     def __post_init__(self) -> None:
-        described = COMMON | {
-            "fields": ("Comma list of " + ", ".join(field.name for field in self.subject.fields), None),
-            "agg": (AGGREGATES, "avg,max"),
-            "deviceId": ("Only this GPU", "GPU-0"),
-        }
-        self.parameters = [
-            *(self.parameters or []),
-            *(query_parameter(name, *described[name]) for name in self.subject.parameters),
-            FORMAT,
-        ]
+        known = described([field.name for field in self.subject.fields])
+        self.parameters = [*(self.parameters or []), *(known[name] for name in self.subject.parameters), FORMAT]
         also_as_table(self)
 
 
@@ -159,22 +171,3 @@ class HeartbeatHistoryOperation(_HistoryOperation):
     """GET /nodes/{id}/heartbeats."""
 
     subject = HEARTBEAT_HISTORY
-
-
-def query_parameter(name: str, description: str, example: str | None) -> Parameter:
-    """A parameter that is parsed by hand."""
-    schema = Schema(type=OpenAPIType.STRING)
-    if name == "interval":
-        schema = Schema(type=OpenAPIType.STRING, enum=[each.value for each in Interval], default=Interval.AUTO.value)
-    if name == PARAMETER:
-        schema = Schema(type=OpenAPIType.STRING, enum=[each.value for each in Format], default=Format.JSON.value)
-    if name == "fill":
-        schema = Schema(type=OpenAPIType.STRING, enum=[each.value for each in Fill], default=Fill.NONE.value)
-    return Parameter(
-        name=name, param_in="query", required=False, description=description, schema=schema, example=example
-    )
-
-
-FORMAT: Final = query_parameter(
-    PARAMETER, "What the answer is written in; without it, what `Accept` prefers of the same", None
-)

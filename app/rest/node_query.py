@@ -16,7 +16,7 @@ MAX_LIMIT: Final = 1000
 MAX_PAGE: Final = 2**53  # page × limit stays a bigint
 METADATA_PREFIX: Final = "metadata."
 
-_TEXT_LENGTH: Final = 1024
+MAX_TEXT: Final = 1024
 _Choice = TypeVar("_Choice", bound=Enum)
 
 
@@ -80,8 +80,8 @@ def _one_of(choices: type[_Choice]) -> Callable[[str], _Choice]:
 
 
 def _text(text: str) -> str:
-    if not 1 <= len(text) <= _TEXT_LENGTH:
-        raise ValueError(f"must have 1 to {_TEXT_LENGTH} characters")
+    if not 1 <= len(text) <= MAX_TEXT:
+        raise ValueError(f"must have 1 to {MAX_TEXT} characters")
     return text
 
 

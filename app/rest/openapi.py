@@ -11,19 +11,16 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import (
     Components,
     Example,
-    OpenAPIFormat,
-    OpenAPIType,
     Operation,
-    Parameter,
     RequestBody,
-    Schema,
     SecurityScheme,
     Tag,
 )
 
 from app.model import NodeRole, NodeSort, NodeStatus
 from app.rest import examples
-from app.rest.node_query import MAX_LIMIT, MAX_PAGE, METADATA_PREFIX
+from app.rest.node_query import MAX_LIMIT, MAX_PAGE, MAX_TEXT, METADATA_PREFIX
+from app.rest.parameters import ANY_TEXT, TIME, number, one_of, query, text
 from app.rest.schemas import ErrorBody
 
 _DESCRIPTIONS: Final = {
@@ -36,7 +33,7 @@ _DESCRIPTIONS: Final = {
     500: "Something went wrong here; `requestId` stands in the log too",
     503: "The database cannot be reached at the moment",
 }
-_BEARER: Final = "portalToken"
+BEARER: Final = "portalToken"
 
 
 def answer(model: type[msgspec.Struct], description: str, example: Any) -> ResponseSpec:
@@ -101,36 +98,20 @@ class ListOperation(Operation):
     """GET /nodes: its parameters are parsed by hand, since `metadata.<key>` is a family of them."""
 
     def __post_init__(self) -> None:
-        text = Schema(type=OpenAPIType.STRING)
+        words = text(MAX_TEXT)
         self.parameters = [
-            _query("page", "Page number", _number(MAX_PAGE, 1)),
-            _query("limit", "Items per page", _number(MAX_LIMIT, 10)),
-            _query("cursor", "`nextCursor` of the page before; stands above `page`", text),
-            _query("sort", "`-` for descending; ties by `_id`", _choice(NodeSort, NodeSort.CREATED_DESCENDING.value)),
-            _query("status", "Only nodes of this status", _choice(NodeStatus)),
-            _query("role", "Only nodes that have this role", _choice(NodeRole)),
-            _query("name", "Only nodes of exactly this name", text),
-            _query("search", "Only nodes whose name or hostname contains this, in upper or lower case", text),
-            _query("orgId", "Only nodes of this org; for admins", text),
-            _query(
-                "changedSince",
-                "Only nodes that changed at this time or later",
-                Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME),
-            ),
-            _query(f"{METADATA_PREFIX}<key>", "Only nodes whose `metadata` has this value at that key", text),
+            query("page", "Page number", number(MAX_PAGE, 1)),
+            query("limit", "Items per page", number(MAX_LIMIT, 10)),
+            query("cursor", "`nextCursor` of the page before; stands above `page`", ANY_TEXT),
+            query("sort", "`-` for descending; ties by `_id`", one_of(NodeSort, NodeSort.CREATED_DESCENDING)),
+            query("status", "Only nodes of this status", one_of(NodeStatus)),
+            query("role", "Only nodes that have this role", one_of(NodeRole)),
+            query("name", "Only nodes of exactly this name", words),
+            query("search", "Only nodes whose name or hostname contains this, in upper or lower case", words),
+            query("orgId", "Only nodes of this org; for admins", words),
+            query("changedSince", "Only nodes that changed at this time or later", TIME),
+            query(f"{METADATA_PREFIX}<key>", "Only nodes whose `metadata` has this value at that key", ANY_TEXT),
         ]
-
-
-def _query(name: str, description: str, schema: Schema) -> Parameter:
-    return Parameter(name=name, param_in="query", required=False, description=description, schema=schema)
-
-
-def _number(high: int, default: int) -> Schema:
-    return Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=high, default=default)
-
-
-def _choice(choices: type[NodeStatus | NodeRole | NodeSort], default: str | None = None) -> Schema:
-    return Schema(type=OpenAPIType.STRING, enum=[choice.value for choice in choices], default=default)
 
 
 async def _answer_in_json(response: Response[Any]) -> Response[Any]:
@@ -150,10 +131,10 @@ def openapi_config(*, version: str, base_path: str = "") -> OpenAPIConfig:
             f"{base_path}/schema", route_handlers=[], include_in_schema=False, after_request=_answer_in_json
         ),
         render_plugins=[SwaggerRenderPlugin(path="/"), JsonRenderPlugin()],
-        security=[{_BEARER: []}],
+        security=[{BEARER: []}],
         components=Components(
             security_schemes={
-                _BEARER: SecurityScheme(
+                BEARER: SecurityScheme(
                     type="http", scheme="bearer", bearer_format="JWT", description="A portal token; not a node token"
                 )
             }

@@ -15,7 +15,7 @@ from app.meters import METERS, Values
 from app.rest.exposition import MEDIA_TYPE
 from app.rest.fleet_openapi import text_answer
 from app.rest.guards import bearer
-from app.rest.openapi import error_responses
+from app.rest.openapi import BEARER, error_responses
 from app.strangers import welcome
 
 EXAMPLE = (
@@ -34,6 +34,7 @@ EXAMPLE = (
         "processes of this host. Open to who asks from this machine, and not by way of a proxy; to others with a portal token."
     ),
     tags=["system"],
+    security=[{}, {BEARER: []}],
     responses={200: text_answer("The metrics", EXAMPLE), **error_responses(401, 403, 503)},
 )
 async def own_metrics(

@@ -11,6 +11,7 @@ from app.clock import timestamp
 from app.domain.node_list import NodePage
 from app.domain.nodes import MadeToken
 from app.model import GpuDevice, Node, NodeRole, NodeStatus, Owner
+from app.rest.parameters import NO_NUL
 
 MIN_LIFETIME: Final = 60
 MAX_LIFETIME: Final = 10 * 365 * 86_400
@@ -18,12 +19,14 @@ DEFAULT_LIFETIME: Final = 365 * 86_400
 
 Timestamp = Annotated[str, BodyKwarg(schema_extra={"format": "date-time"}, description="UTC, milliseconds, `Z`")]
 NodeId = Annotated[str, Meta(pattern="^[0-9a-f]{24}$", description="24 lower-case hex digits")]
-Name = Annotated[str, Meta(min_length=1, max_length=128, description="Node name; need not be unique")]
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=NO_NUL, description="Node name; need not be unique")]
 Roles = Annotated[list[NodeRole], Meta(min_length=1, description="A set: each role once")]
-Address = Annotated[str, Meta(max_length=64, description="VPN IP address, v4 or v6")]
+Address = Annotated[str, Meta(max_length=64, pattern=NO_NUL, description="VPN IP address, v4 or v6")]
 Metadata = Annotated[dict[str, Any], Meta(description="Anything, at most 16 KiB as JSON")]
-Reason = Annotated[str, Meta(max_length=256, description="Why the status was set, for people")]
-OrgId = Annotated[str, Meta(min_length=1, max_length=256, description="For admins: the org that shall own the node")]
+Reason = Annotated[str, Meta(max_length=256, pattern=NO_NUL, description="Why the status was set, for people")]
+OrgId = Annotated[
+    str, Meta(min_length=1, max_length=256, pattern=NO_NUL, description="For admins: the org that shall own the node")
+]
 Lifetime = Annotated[int, Meta(ge=MIN_LIFETIME, le=MAX_LIFETIME, description="Seconds until the token expires")]
 
 

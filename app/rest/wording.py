@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any, Final, get_args
 
+from app.rest.parameters import NO_NUL
+
 _KINDS: Final = {
     "str": "a text",
     "int": "a whole number",
@@ -16,6 +18,8 @@ _KINDS: Final = {
 }
 _PARTS: Final = {"str": ("character", "characters"), "array": ("entry", "entries")}
 _BOUNDS: Final = {">=": "at least", "<=": "at most"}
+NUL: Final = "must not contain the character NUL"
+_HAS_NUL: Final = f"Expected `str` matching regex {NO_NUL!r}"
 _KIND: Final = re.compile(r"Expected `([a-z |]+)`, got `([a-z]+)`")
 _LENGTH: Final = re.compile(r"Expected `(str|array)` of length (>=|<=) ([0-9]+)")
 _SIZE: Final = re.compile(r"Expected `int` (>=|<=) (-?[0-9]+)")
@@ -31,6 +35,8 @@ def worded(complaint: str, choices: Sequence[str] = ()) -> str:
         return f"must have {_BOUNDS[length[2]]} {length[3]} {one if length[3] == '1' else many}"
     if size := _SIZE.fullmatch(complaint):
         return f"must be {_BOUNDS[size[1]]} {size[2]}"
+    if complaint == _HAS_NUL:
+        return NUL
     if complaint.startswith("Invalid enum value") and choices:
         return f"must be one of {', '.join(choices)}"
     return complaint[0].lower() + complaint[1:]

@@ -52,12 +52,13 @@ async def test_every_operation_is_described(description: dict[str, Any]) -> None
 
 
 async def test_the_token_is_described(description: dict[str, Any]) -> None:
-    """Everywhere but at the health checks, and where a machine without any token downloads the daemon."""
+    """Everywhere but at the health checks, where a machine downloads the daemon, and, from this machine, at the metrics."""
     schemes = description["components"]["securitySchemes"]
     assert [(scheme["type"], scheme["scheme"]) for scheme in schemes.values()] == [("http", "bearer")]
     assert description["security"] == [{name: [] for name in schemes}]
     for path, _, operation in operations(description):
-        assert operation.get("security") == ([{}] if path.startswith(("/health", "/install")) else None)
+        optional = [{}, *description["security"]] if path == "/metrics" else None
+        assert operation.get("security") == ([{}] if path.startswith(("/health", "/install")) else optional)
 
 
 async def test_the_list_describes_its_parameters(description: dict[str, Any]) -> None:
