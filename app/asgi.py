@@ -48,6 +48,7 @@ from app.protocol.replies import ControllerInfo
 from app.protocol.session import Controller
 from app.protocol.wire import TOKEN_RENEWAL
 from app.rest.errors import EXCEPTION_HANDLERS
+from app.rest.methods import answer_options
 from app.rest.openapi import openapi_config
 from app.rest.routes import rest_handlers
 from app.retention import Retention
@@ -215,6 +216,7 @@ def application(
             "database": Provide(lambda: probed, sync_to_thread=False),
             "daemon": Provide(lambda: daemon, sync_to_thread=False),
         },
+        before_request=answer_options,
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(version=VERSION, base_path=settings.base_path),
         cors_config=CORSConfig(allow_origins=list(settings.cors_origins)) if settings.cors_origins else None,

@@ -48,11 +48,10 @@ class StrictBody(AbstractDTO[Body], Generic[Body]):
         handler_id: str,  # noqa: ARG003
         schema_creator: Any,
     ) -> Reference | Schema:
-        """The struct's own schema."""
-        schema: Reference | Schema = schema_creator.for_field_definition(
-            FieldDefinition.from_annotation(cls.model_type)
-        )
-        return schema
+        """The struct's own schema, and nothing else."""
+        reference: Reference = schema_creator.for_field_definition(FieldDefinition.from_annotation(cls.model_type))
+        schema_creator.schema_registry.from_reference(reference).schema.additional_properties = False
+        return reference
 
     @classmethod
     def generate_field_definitions(cls, model_type: type[Any]) -> Generator[DTOFieldDefinition, None, None]:  # noqa: ARG003

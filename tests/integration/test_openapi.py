@@ -106,3 +106,13 @@ async def test_it_lies_below_the_base_path(database: Database, clock: FakeClock)
         paths = (await api.client.get("/dev/aiwm/schema/openapi.json")).json()["paths"]
         assert all(path.startswith("/dev/aiwm/") for path in paths)
         assert (await api.client.get("/schema/openapi.json")).status_code == 404
+
+
+async def test_options_names_the_methods_that_a_path_has(database: Database, clock: FakeClock) -> None:
+    """All of them, as 405 does, whichever handlers they come from."""
+    async with rest_api(database, clock) as api:
+        for path, methods in (await api.client.get("/schema/openapi.json")).json()["paths"].items():
+            there = {method.upper() for method in methods} | {"OPTIONS"}
+            for method, status in (("OPTIONS", 204), ("PATCH", 405)):
+                answer = await api(method, path.replace("{node_id}", "0" * 24))
+                assert (answer.status_code, set(answer.headers["Allow"].split(", "))) == (status, there), path

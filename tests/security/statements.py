@@ -29,7 +29,10 @@ def statements(database: Database) -> Iterator[list[str]]:
         connection.driver_connection.add_query_logger(by_driver)
 
     engine = database._engine.sync_engine
-    watched = [(engine, "before_cursor_execute", by_sqlalchemy), (engine.pool, "checkout", watch)]
+    watched: list[tuple[Any, str, Any]] = [
+        (engine, "before_cursor_execute", by_sqlalchemy),
+        (engine.pool, "checkout", watch),
+    ]
     for each in watched:
         event.listen(*each)
     try:
