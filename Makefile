@@ -11,7 +11,7 @@ INSTALL := VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet
 # Else each process of a test would compile all that it imports, anew: most of what its start takes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test check dashboards bench bench-fleet chaos hostile pictures format lock daemon wheel secrets clean
+.PHONY: help run test check dashboards bench bench-fleet chaos hostile fuzz pictures format lock daemon wheel secrets clean
 
 help:  ## Show what can be made.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -45,6 +45,9 @@ chaos: $(VENV)/.dev  ## Kill, stop and cut what there is under load, and count w
 
 hostile: $(VENV)/.dev  ## Measure what 100 bad clients of every kind cost 1,000 good ones.
 	@$(BIN)/python -m bench.hostile
+
+fuzz: $(VENV)/.dev $(DAEMON)  ## Feed everything that takes input with what nobody sends, for AIWM_FUZZ_SECONDS (600).
+	@$(BIN)/python -m tests.security.fuzz
 
 pictures: $(VENV)/.dev dashboards/pictures/node_modules  ## Draw the dashboards of a simulated fleet into docs/pictures/; needs Node.js and Chromium.
 	@$(BIN)/python -m dashboards.pictures

@@ -4,9 +4,8 @@ import asyncio
 from typing import Final
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame
+from websockets.frames import CloseCode, Frame
 
-from app.protocol.session import CloseCode
 from app.strangers import PLACE
 from app.ws.stalls import Stall
 
@@ -14,6 +13,8 @@ FRAME_SECONDS: Final = 30.0
 """For a frame, or a message in fragments, from its first byte to its last."""
 PIECE: Final = 4096
 """So much is parsed before looking whether it is worth it: a loop may read 256 KiB at a time, or 40,000 empty frames."""
+FRAGMENTS: Final = 10_000
+"""Of a message: they are kept until the last has come, and those without content count for nothing in its size."""
 PIECES_OF_NOTHING: Final = 64
 """Control frames and fragments in a piece: no client of good will has so much to say with so little."""
 LINGER_SECONDS: Final = 0.5
@@ -48,7 +49,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             super().data_received(data[start : start + PIECE])
             if self._nothings:
                 if self._nothings > PIECES_OF_NOTHING:
-                    self._fail("too many control frames or fragments at a time")
+                    self._fail(CloseCode.POLICY_VIOLATION, "too many control frames or fragments at a time")
                 self._nothings = 0
         if self.conn.reader.buffer or self.conn.current_size is not None:
             if self._unfinished is None:
@@ -64,7 +65,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def handle_cont(self, event: Frame) -> None:
         """A fragment."""
         self._nothings += 1
-        super().handle_cont(event)
+        if len(self.frames) >= FRAGMENTS:
+            self._fail(CloseCode.MESSAGE_TOO_BIG, f"a message may have {FRAGMENTS:,} fragments")
+        else:
+            super().handle_cont(event)
 
     def handle_ping(self) -> None:
         """Answer, unless the peer does not take its answers."""
@@ -80,10 +84,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_pong(event)
 
     def send_receive_event_to_app(self) -> None:
-        """A message is whole; the next one has its own time."""
+        """A message is whole; the next one has its own time. Text that is no UTF-8 would be a traceback of uvicorn's."""
         if self._unfinished is not None:
             self._forget_the_rest()
-        super().send_receive_event_to_app()
+        if self.curr_msg_data_type == "text" and not _is_utf8(self.frames):
+            self._fail(CloseCode.INVALID_DATA, "text must be UTF-8")
+        else:
+            super().send_receive_event_to_app()
 
     # What goes.
 
@@ -147,9 +154,20 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._was_paused:
             self._await_the_rest()
         else:
-            self._fail(f"a frame did not come to its end within {FRAME_SECONDS:g} s")
+            self._fail(CloseCode.POLICY_VIOLATION, f"a frame did not come to its end within {FRAME_SECONDS:g} s")
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, code: CloseCode, reason: str) -> None:
+        self.frames = []
         if not self.close_sent and not self.transport.is_closing():
-            self.conn.fail(CloseCode.POLICY_VIOLATION, reason)
+            self.conn.fail(code, reason)
             self.handle_parser_exception()
+
+
+def _is_utf8(pieces: list[bytes]) -> bool:
+    if all(piece.isascii() for piece in pieces):
+        return True
+    try:
+        b"".join(pieces).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
