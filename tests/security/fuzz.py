@@ -46,12 +46,10 @@ def fuzz(seconds: int, *, progress: Callable[[str], None] = print) -> list[Total
     with ExitStack() as stack:
         server = stack.enter_context(SERVERS["postgresql"]())
         totals = asyncio.run(_against_a_service(server, seconds, progress))
-    for part in (
-        lambda: fuzz_session(examples=_EXAMPLES, seconds=seconds / 6),
-        lambda: fuzz_guided(seconds=seconds // 6),
-    ):
-        totals.append(part())
-        progress(str(totals[-1]))
+    totals.append(fuzz_session(examples=_EXAMPLES, seconds=seconds / 6))
+    progress(str(totals[-1]))
+    totals.append(fuzz_guided(seconds=seconds // 6))
+    progress(str(totals[-1]))
     return totals
 
 

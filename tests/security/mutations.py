@@ -116,8 +116,8 @@ def _mutated_frames(draw: st.DrawFn) -> str | bytes:
         case 0:
             return text[: draw(st.integers(0, len(text)))]
         case 1:
-            place = draw(st.integers(0, len(text)))
-            return text[:place] + draw(st.text(max_size=3)) + text[place:]
+            cut = draw(st.integers(0, len(text)))
+            return text[:cut] + draw(st.text(max_size=3)) + text[cut:]
         case 2:
             return draw(st.binary(max_size=64) | st.text(max_size=64))
         case _:
