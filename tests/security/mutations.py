@@ -128,7 +128,8 @@ def _mutated(draw: st.DrawFn, tree: Any) -> Any:
     """The tree with something wrong at one of its places; most often a value is odd, and of the right kind."""
     places = [*_places(tree)]
     leaves = [place for place in places if not isinstance(_at(tree, place), Pairs | list)]
-    if leaves and draw(st.integers(0, 3)):
+    in_four = draw(st.integers(0, 3))
+    if leaves and in_four:
         place = draw(st.sampled_from(leaves))
         value = draw(akin(_at(tree, place)))
         return _changed(tree, place, lambda _: value)
