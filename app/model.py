@@ -69,11 +69,12 @@ class Owner(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """The bearer of a verified portal token."""
+    """The bearer of a verified portal token, and the IP address that the request came from."""
 
     subject: str
     role: CallerRole
     owner: Owner
+    address: str | None = None
 
     @property
     def is_admin(self) -> bool:

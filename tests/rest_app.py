@@ -85,14 +85,14 @@ class Api:
 
 @asynccontextmanager
 async def rest_api(
-    database: Database, clock: Clock, daemon: DaemonFile | None = None, **settings: Any
+    database: Database, clock: Clock, daemon: DaemonFile | None = None, *, address: str = "127.0.0.1", **settings: Any
 ) -> AsyncIterator[Api]:
-    """The API as it is composed, served in memory; sockets are only remembered."""
+    """The API as it is composed, served in memory to a client at an address; sockets are only remembered."""
     tokens, sockets = Tokens((SECRET,), clock), FakeConnections()
     gateway = cast(Gateway, SimpleNamespace(registry=sockets))
     callers = Callers(tokens, OWN_ALONE, None, clock)
     app = application(Settings(**settings), database, clock, tokens, callers, gateway, Peers(Meters(), None, 0), daemon)
-    transport = ASGITransport(app=cast(Any, app), raise_app_exceptions=False)
+    transport = ASGITransport(app=cast(Any, app), raise_app_exceptions=False, client=(address, 4711))
     async with AsyncClient(transport=transport, base_url="http://localhost:3305") as client:
         yield Api(app, client, tokens, sockets)
 

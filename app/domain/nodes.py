@@ -1,6 +1,7 @@
 """Nodes as people manage them: create, read, change, delete, and the tokens their workers connect with."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -19,7 +20,7 @@ from app.model import Caller, EventKind, Node, NodeChanges, NodeRole, Owner
 from app.quantities import camel
 from app.storage import nodes as storage
 from app.storage.database import Database
-from app.storage.events import Happening, change, end_periods, record
+from app.storage.events import Happening, acts_from, change, end_periods, record
 from app.storage.nodes import NewNode
 
 _STATUS_FIELDS: Final = {"status", "status_reason"}
@@ -97,7 +98,7 @@ class Nodes:
             created_by=caller.subject,
             created_at=now,
         )
-        async with self._database.transaction() as connection:
+        async with self._deed_of(caller) as connection:
             await self._allowance.take(connection, caller, "nodes", now)
             await storage.create(connection, new)
             node = _there(await storage.find(connection, new.id, None))
@@ -127,7 +128,7 @@ class Nodes:
         What already is so is no change: without any, nothing is written. Raises NodeNotFound, and
         InvalidRequest for a status that can't be set by hand.
         """
-        async with self._database.transaction() as connection:
+        async with self._deed_of(caller) as connection:
             node = _there(await storage.find_locked(connection, node_id, _org(caller)))
             if not await self._apply(connection, node, edit(node), caller.subject):
                 return node
@@ -135,7 +136,7 @@ class Nodes:
 
     async def delete(self, caller: Caller, node_id: str) -> None:
         """Delete a node softly: its history stays, its tokens and its socket don't. Raises NodeNotFound."""
-        async with self._database.transaction() as connection:
+        async with self._deed_of(caller) as connection:
             node = _there(await storage.find_locked(connection, node_id, _org(caller)))
             now = self._now()
             await storage.change(connection, node.key, caller.subject, now, {"deleted_at": now})
@@ -150,7 +151,7 @@ class Nodes:
         Raises NodeNotFound or TooManyRequests.
         """
         self._allowance.check(caller, "tokens", self._now())
-        async with self._database.transaction() as connection:
+        async with self._deed_of(caller) as connection:
             await self._allowance.take(connection, caller, "tokens", self._now())
             node = _there(await storage.find_locked(connection, node_id, _org(caller)))
             generation = node.token_generation + revoke_previous
@@ -183,7 +184,7 @@ class Nodes:
 
     async def revoke_tokens(self, caller: Caller, node_id: str) -> None:
         """Revoke all tokens of a node and disable it until a new one is made. Raises NodeNotFound."""
-        async with self._database.transaction() as connection:
+        async with self._deed_of(caller) as connection:
             node = _there(await storage.find_locked(connection, node_id, _org(caller)))
             generation = node.token_generation + 1
             values = {
@@ -198,6 +199,13 @@ class Nodes:
             await self._connections.tell_others(connection, node.key)
         # Not the socket of a token that somebody has made since.
         await self._connections.revoke(node_id, NodeInactive(), below_generation=generation)
+
+    @asynccontextmanager
+    async def _deed_of(self, caller: Caller) -> AsyncIterator[AsyncConnection]:
+        """A transaction in which a caller changes something; what is written down of it says from where."""
+        async with self._database.transaction() as connection:
+            await acts_from(connection, caller.address)
+            yield connection
 
     async def _apply(self, connection: AsyncConnection, node: Node, wanted: NodeChanges, by: str) -> bool:
         """Write what differs; whether anything did."""

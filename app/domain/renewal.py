@@ -12,7 +12,7 @@ from app.errors import StorageUnavailable, TokenRenewalRefused
 from app.model import EventKind
 from app.storage import nodes
 from app.storage.database import Database
-from app.storage.events import Happening, record
+from app.storage.events import Happening, acts_from, record
 
 LAST_PART: Final = 3
 """A token is renewed in the last third of its life."""
@@ -27,8 +27,11 @@ class Renewal:
         self._clock = clock
         self._is_allowed = is_allowed
 
-    async def renew(self, member: Member) -> IssuedToken:
-        """A new token for a connected node; its connection now lives as long as this one. Raises TokenRenewalRefused."""
+    async def renew(self, member: Member, address: str | None) -> IssuedToken:
+        """A new token for a connected node; its connection now lives as long as this one. Raises TokenRenewalRefused.
+
+        `address` is where the worker's connection comes from, for the record.
+        """
         if not self._is_allowed:
             raise TokenRenewalRefused
         now, life = self._clock.now(), member.expires_at - member.issued_at
@@ -44,6 +47,7 @@ class Renewal:
                 key, generation = member.node_key, member.generation
                 if not await nodes.renew_token(connection, key, generation, now, issued.expires_at):
                     raise TokenRenewalRefused("This token was revoked: use the node's newest one")
+                await acts_from(connection, address)
                 await record(connection, key, now, happening)
         except StorageUnavailable as error:
             raise TokenRenewalRefused("The database cannot be reached at the moment: ask again shortly") from error

@@ -57,11 +57,12 @@ class StatusHistoryAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaul
 
 
 class EventAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Something that happened. `actor` is a user's id; what workers and the service do has none."""
+    """Something that happened. `actor` is a user's id, which workers and the service have none of; `address` is whence."""
 
     time: Timestamp
     kind: EventKind
     actor: str | UnsetType = UNSET
+    address: str | UnsetType = UNSET
     detail: Annotated[msgspec.Raw, BodyKwarg(schema_extra={"type": "object"})] | UnsetType = UNSET
 
     @classmethod
@@ -71,6 +72,7 @@ class EventAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             time=timestamp(event.time),
             kind=event.kind,
             actor=UNSET if event.actor is None else event.actor,
+            address=UNSET if event.address is None else event.address,
             detail=UNSET if event.detail is None else msgspec.Raw(event.detail.encode()),
         )
 

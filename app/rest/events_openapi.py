@@ -37,6 +37,7 @@ EVENTS: Final = {
             "time": "2025-11-21T10:50:00.000Z",
             "kind": "status",
             "actor": "68dcf365f6a92c0d4911b619",
+            "address": "203.0.113.10",
             "detail": {"from": "offline", "to": "maintenance", "reason": "new power supply"},
         },
         {
@@ -53,7 +54,8 @@ STATUS_DESCRIPTION: Final = (
 )
 EVENTS_DESCRIPTION: Final = (
     "Newest first, by the server's clock; what a worker told of a GPU (`gpu_xid`, `gpu_ecc_uncorrected`, `gpu_returned`, "
-    "`gpu_vanished`) by the worker's own. `actor` is the user who did it; what workers and the service do has none. "
+    "`gpu_vanished`) by the worker's own. `actor` is the user who did it, which workers and the service are not; "
+    "`address` is the one that it was done from. No event is ever changed or taken away. "
     "`nextCursor` leads to the next page and brings the range along."
 )
 

@@ -6,6 +6,7 @@ is read. A portal token is verified by its signature alone; the database is not 
 
 from typing import Any, Final
 
+import msgspec
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
@@ -14,6 +15,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.types import ASGIApp, Guard
 
+from app.addresses import peer_address
 from app.domain.provider import Callers
 from app.errors import Forbidden, Unauthorized
 from app.model import Caller, CallerRole
@@ -34,7 +36,9 @@ class Authentication(AbstractAuthenticationMiddleware):
         token = bearer(connection.headers.get("Authorization", ""))
         caller = await self._callers.of(token)
         welcome(connection.scope)
-        return AuthenticationResult(user=caller, auth=None)
+        return AuthenticationResult(
+            user=msgspec.structs.replace(caller, address=peer_address(connection.scope)), auth=None
+        )
 
 
 def bearer(header: str) -> str:

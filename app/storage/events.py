@@ -36,6 +36,7 @@ class Event(msgspec.Struct, frozen=True):
     time: datetime
     kind: EventKind
     actor: str | None
+    address: str | None
     detail: str | None
 
 
@@ -51,6 +52,11 @@ class Period(msgspec.Struct, frozen=True):
 def change(before: Any, after: Any) -> dict[str, Any]:
     """A value that changed, as details show it: what was or is not there is left out."""
     return {name: value for name, value in (("from", before), ("to", after)) if value is not None}
+
+
+async def acts_from(connection: AsyncConnection, address: str | None) -> None:
+    """Say from where this transaction's deeds come: all that it writes down has the address, triggers' rows too."""
+    await connection.execute(select(func.set_config("aiwm.address", address or "", True)))
 
 
 async def record(connection: AsyncConnection, key: int, now: datetime, *happenings: Happening) -> None:
@@ -116,7 +122,11 @@ async def read_events(
 ) -> list[Event]:
     """The newest `rows` events of a range; behind one (time and id), where a page goes on."""
     event_id, time = _events.c.event_id, _events.c.time
-    statement = select(event_id, time, _events.c.kind, _events.c.actor, cast(_events.c.detail, Text).label("detail"))
+    statement = select(
+        *(event_id, time, _events.c.kind, _events.c.actor),
+        func.host(_events.c.address).label("address"),
+        cast(_events.c.detail, Text).label("detail"),
+    )
     statement = statement.where(_events.c.node_key == key, time >= start, time < end)
     if kinds is not None:
         wanted = literal([kind.value for kind in kinds], ARRAY(Text))
@@ -124,4 +134,7 @@ async def read_events(
     if before is not None:
         statement = statement.where(tuple_(time, event_id) < tuple_(*(literal(value) for value in before)))
     found = await reader.fetch(compiled(statement.order_by(time.desc(), event_id.desc()).limit(rows)), {})
-    return [Event(row["event_id"], row["time"], EventKind(row["kind"]), row["actor"], row["detail"]) for row in found]
+    return [
+        Event(row["event_id"], row["time"], EventKind(row["kind"]), row["actor"], row["address"], row["detail"])
+        for row in found
+    ]

@@ -30,7 +30,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import INET, JSONB
 
 from app.quantities import (
     BYTES,
@@ -252,6 +252,10 @@ node_events = Table(
     Column("detail", JSONB(none_as_null=True)),
     # Of what a worker told: the same for the same event, so that sending it again stores it once.
     Column("told", Uuid),
+    # From where the actor did it: `storage.events.acts_from` says so to the transaction.
+    Column(
+        "address", INET, server_default=text("(NULLIF(current_setting('aiwm.address'::text, true), ''::text))::inet")
+    ),
     PrimaryKeyConstraint("node_key", "time", "event_id"),
     Index("node_events_told_idx", "node_key", "told", unique=True, postgresql_where=text("told IS NOT NULL")),
 )

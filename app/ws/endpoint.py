@@ -11,6 +11,7 @@ import msgspec
 from litestar import WebSocket
 
 from app import logs
+from app.addresses import peer_address
 from app.clock import Clock
 from app.domain.auth import NodeClaims
 from app.domain.gpu_events import GpuEvents
@@ -219,7 +220,7 @@ class _Conversation:
     async def _renew(self, event: Renew) -> None:
         self._gateway.meters.counts[_RENEWALS] += 1
         try:
-            issued = await self._gateway.renewal.renew(self._owner())
+            issued = await self._gateway.renewal.renew(self._owner(), peer_address(self._socket.scope))
         except TokenRenewalRefused as error:
             _log.debug("The token was not renewed: %s.", error.message)
             self._connection.post(replies.error_frame(event.message_id, error, self._gateway.clock.now()))

@@ -160,6 +160,7 @@ async def test_what_people_do_names_them(api: Api) -> None:
         "time": at(0),
         "kind": "created",
         "actor": USER,
+        "address": "127.0.0.1",
         "detail": {"name": "GPU-Worker-01", "role": ["worker"]},
     }
 
