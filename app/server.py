@@ -26,6 +26,7 @@ from app.clock import Clock
 from app.embedded import embedded_postgres, visited_postgres
 from app.errors import StartupError, StorageUnavailable
 from app.protocol.wire import MAX_FRAME_BYTES
+from app.rest.headers import with_security_headers
 from app.settings import Settings
 from app.storage import schema
 from app.storage.database import Database, masked
@@ -144,7 +145,8 @@ def _spare_garbage_collection() -> None:
 def http_server(app: Litestar, settings: Settings, announce: Callable[[], None]) -> uvicorn.Server:
     """The HTTP server as this service needs it: uvicorn's leanest WebSocket implementation, and nothing it would do on its own."""
     config = uvicorn.Config(
-        app,
+        with_security_headers(app, settings.url),
+        interface="asgi3",
         http=counting(Strangers(settings.strangers_per_address, settings.trusted_proxies)),
         limit_concurrency=room() + REQUESTS,
         timeout_keep_alive=SILENT_SECONDS,

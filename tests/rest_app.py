@@ -21,6 +21,7 @@ from app.errors import AiwmError
 from app.install.daemon_file import DaemonFile
 from app.meters import Meters
 from app.model import CallerRole, GpuDevice, Hardware, Owner
+from app.rest.headers import with_security_headers
 from app.settings import Settings
 from app.storage import connections
 from app.storage.connections import Admission
@@ -90,9 +91,11 @@ async def rest_api(
     """The API as it is composed, served in memory to a client at an address; sockets are only remembered."""
     tokens, sockets = Tokens((SECRET,), clock), FakeConnections()
     gateway = cast(Gateway, SimpleNamespace(registry=sockets))
+    told = Settings(**settings)
     callers = Callers(tokens, OWN_ALONE, None, clock)
-    app = application(Settings(**settings), database, clock, tokens, callers, gateway, Peers(Meters(), None, 0), daemon)
-    transport = ASGITransport(app=cast(Any, app), raise_app_exceptions=False, client=(address, 4711))
+    app = application(told, database, clock, tokens, callers, gateway, Peers(Meters(), None, 0), daemon)
+    served = with_security_headers(app, told.url)
+    transport = ASGITransport(app=cast(Any, served), raise_app_exceptions=False, client=(address, 4711))
     async with AsyncClient(transport=transport, base_url="http://localhost:3305") as client:
         yield Api(app, client, tokens, sockets)
 

@@ -7,7 +7,7 @@ import msgspec
 from litestar import Response, Router
 from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig, ResponseSpec
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import (
     Components,
     Example,
@@ -20,6 +20,7 @@ from litestar.openapi.spec import (
 from app.model import NodeRole, NodeSort, NodeStatus
 from app.rest import examples
 from app.rest.node_query import MAX_LIMIT, MAX_PAGE, MAX_TEXT, METADATA_PREFIX
+from app.rest.openapi_page import DescriptionPage
 from app.rest.parameters import ANY_TEXT, TIME, number, one_of, query, text
 from app.rest.schemas import ErrorBody
 
@@ -130,7 +131,7 @@ def openapi_config(*, version: str, base_path: str = "") -> OpenAPIConfig:
         openapi_router=Router(
             f"{base_path}/schema", route_handlers=[], include_in_schema=False, after_request=_answer_in_json
         ),
-        render_plugins=[SwaggerRenderPlugin(path="/"), JsonRenderPlugin()],
+        render_plugins=[DescriptionPage(path="/"), JsonRenderPlugin()],
         security=[{BEARER: []}],
         components=Components(
             security_schemes={

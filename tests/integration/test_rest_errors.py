@@ -146,16 +146,6 @@ async def test_a_defect_gets_a_number_that_the_log_has(
         assert api.token() not in caplog.text
 
 
-async def test_cors_only_where_it_is_asked_for(database: Database, clock: FakeClock) -> None:
-    """Answers to other origins carry the permission of the settings."""
-    origin = {"Origin": "https://portal.example"}
-    async with rest_api(database, clock) as api:
-        assert "Access-Control-Allow-Origin" not in (await api("GET", "/nodes", headers=origin)).headers
-    async with rest_api(database, clock, cors_origins=("https://portal.example",)) as api:
-        answer = await api("GET", "/nodes", headers=origin)
-        assert answer.headers["Access-Control-Allow-Origin"] == "https://portal.example"
-
-
 async def test_a_caller_is_verified_once(api_calls: list[str], database: Database, clock: FakeClock) -> None:
     """And a portal token without a word to the database: 401 comes also while that is away."""
     async with rest_api(database, clock) as api:

@@ -1,0 +1,36 @@
+"""What strangers can reach, and what they get: the table that the tests go through and docs/security.md shows."""
+
+from typing import Final, NamedTuple
+
+from app.install.daemon_file import NAME
+
+
+class Path(NamedTuple):
+    """A path, and the status of a GET of it: without a token from elsewhere, without one from this machine, with one."""
+
+    path: str
+    elsewhere: int
+    here: int
+    portal_token: int
+    why: str
+
+
+PATHS: Final = (
+    Path("/health/live", 200, 200, 200, "for load balancers and orchestrators; says nothing but that it lives"),
+    Path("/health/ready", 200, 200, 200, "the same, and whether the database answers"),
+    Path("/schema", 200, 200, 200, "the description is public: it is the same for every installation"),
+    Path("/schema/openapi.json", 200, 200, 200, "as above"),
+    Path(
+        f"/install/{NAME}",
+        200,
+        200,
+        200,
+        "a machine downloads the daemon before it has any token; it is the same for all",
+    ),
+    Path("/metrics", 401, 200, 200, "counts of the service itself, none of an org's: for a Prometheus on this machine"),
+    Path("/nodes", 401, 401, 200, "an org's own"),
+    Path("/fleet/summary", 401, 401, 200, "an org's own"),
+    Path("/fleet/prometheus", 401, 401, 200, "an org's own"),
+    Path("/socket.io", 404, 404, 404, "a sentence for those who speak Socket.IO"),
+    Path("/nothing/here", 404, 404, 404, ""),
+)
