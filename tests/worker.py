@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,14 +15,17 @@ SECONDS = 10.0
 class Worker:
     """Connects with a node token, sends frames, waits (bounded) for answers."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: str | None, trust: ssl.SSLContext | None = None) -> None:
         self._url = url
         self._token = token
+        self._trust = trust
         self._socket: ClientConnection
 
     async def __aenter__(self) -> Self:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token is not None else {}
-        self._socket = await connect(self._url, additional_headers=headers, compression=None, proxy=None)
+        self._socket = await connect(
+            self._url, additional_headers=headers, compression=None, proxy=None, ssl=self._trust
+        )
         return self
 
     async def __aexit__(

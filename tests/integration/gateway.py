@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,15 +25,23 @@ ORG = "68dd05b175d9e3c17bf97f60"
 class Gateway:
     """A service that answers: what tests say to it by REST and by WebSocket."""
 
-    def __init__(self, settings: Settings, clock: FakeClock, http: httpx.AsyncClient, database: Database) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: FakeClock,
+        http: httpx.AsyncClient,
+        database: Database,
+        trust: ssl.SSLContext | None,
+    ) -> None:
         self.settings = settings
+        self._trust = trust
         self.clock = clock
         self.http = http
         self.database = database
 
     def worker(self, token: str | None) -> Worker:
         """A worker that is about to connect."""
-        return Worker(f"{self.settings.websocket_url}/ws/node", token)
+        return Worker(f"{self.settings.websocket_url}/ws/node", token, self._trust)
 
     async def create_node(self) -> str:
         """A new pending node's `_id`."""
@@ -83,15 +92,20 @@ async def eventually(look: Callable[[], Awaitable[Any]], wanted: Any) -> None:
 
 
 @asynccontextmanager
-async def running_gateway(database: Database, clock: FakeClock, **changes: Any) -> AsyncIterator[Gateway]:
-    """A gateway on a free port, stopped in the end as a signal would."""
+async def running_gateway(
+    database: Database, clock: FakeClock, *, trust: ssl.SSLContext | None = None, **changes: Any
+) -> AsyncIterator[Gateway]:
+    """A gateway on a free port, stopped in the end as a signal would.
+
+    With `trust`, which its clients have in a certificate among the settings, it is spoken to by TLS.
+    """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         # `seat` may be another's: it is named for the port that the settings say, not for the one that is bound.
         port = listener.getsockname()[1]
         settings = Settings(
             port=changes.pop("seat_port", port),
-            public_url=f"http://127.0.0.1:{port}",
+            public_url=f"http{'s' if trust else ''}://127.0.0.1:{port}",
             jwt_secret=changes.pop("jwt_secret", (SECRET,)),
             database_url="postgresql://the.test/s",
             **changes,
@@ -106,8 +120,10 @@ async def running_gateway(database: Database, clock: FakeClock, **changes: Any) 
             headers = {"Authorization": f"Bearer {admin}"}
             try:
                 await ready.wait()
-                async with httpx.AsyncClient(base_url=settings.url, headers=headers, trust_env=False) as http:
-                    yield Gateway(settings, clock, http, database)
+                async with httpx.AsyncClient(
+                    base_url=settings.url, headers=headers, trust_env=False, verify=trust or True
+                ) as http:
+                    yield Gateway(settings, clock, http, database, trust)
             finally:
                 server.should_exit = True
                 await serving
