@@ -4,14 +4,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' app/__init__.py)
 # What GPU machines download.
-DAEMON := app/install/aiwm-node-daemon-$(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' app/__init__.py).pyz
+DAEMON := app/install/aiwm-node-daemon-$(VERSION).pyz
+# What is said to be in it, and in the service.
+SBOM := dist/aiwm-$(VERSION)-service.cdx.json dist/aiwm-$(VERSION)-daemon.cdx.json
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 INSTALL := VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet
 # Else each process of a test would compile all that it imports, anew: most of what its start takes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test check dashboards bench bench-fleet chaos hostile fuzz pictures format lock daemon wheel secrets clean
+.PHONY: help run test check dashboards bench bench-fleet chaos hostile fuzz pictures format lock audit sbom security daemon wheel secrets clean
 
 help:  ## Show what can be made.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -65,8 +68,20 @@ lock: $(VENV)/.uv  ## Resolve the dependencies anew.
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	    --custom-compile-command "make lock" --constraint requirements-dev.lock --group build \
 	    -o requirements-build.lock
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	    --custom-compile-command "make lock" --group audit -o requirements-audit.lock
 	@$(UV) pip compile --quiet --python-version 3.9 --python-platform x86_64-manylinux2014 --generate-hashes --upgrade \
 	    --custom-compile-command "make lock" --group worker -o requirements-worker.lock
+
+# Not in CI: it asks PyPI's own JSON API, which mirrors seldom have. What it cannot find out about is a failure.
+audit: $(VENV)/.audit  ## Ask PyPI for known vulnerabilities of all that is locked.
+	@for lock in requirements*.lock; do \
+	    echo "$$lock"; $(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
+
+sbom: $(SBOM)  ## Write what the service and the daemon are made of into dist/, as CycloneDX.
+
+security: $(VENV)/.dev $(DAEMON)  ## Try what docs/security.md promises, and write its tables anew.
+	@$(BIN)/python -m tests.security
 
 daemon: $(DAEMON)  ## Pack the daemon of GPU machines into the one file that they download.
 
@@ -98,6 +113,21 @@ $(VENV)/.run: $(VENV)/.uv pyproject.toml requirements.lock
 
 $(DAEMON): $(VENV)/.uv requirements-worker.lock deploy/worker/build.py app/__init__.py app/repeats.py app/retry_after.py app/protocol/wire.py $(wildcard app/worker/*.py)
 	@$(BIN)/python deploy/worker/build.py $(UV)
+
+$(VENV)/.audit: $(VENV)/.uv requirements-audit.lock
+	@$(UV) venv --quiet --clear --python $(BIN)/python $(VENV)/audit
+	@VIRTUAL_ENV=$(VENV)/audit $(UV) pip install --quiet --require-hashes -r requirements-audit.lock
+	@touch $@
+
+$(filter %-service.cdx.json,$(SBOM)): LOCK := requirements.lock
+$(filter %-daemon.cdx.json,$(SBOM)): LOCK := requirements-worker.lock
+# Of an environment with nothing else in it: there stand the licences, and who needs whom.
+$(SBOM): $(VENV)/.audit requirements.lock requirements-worker.lock
+	@mkdir -p dist
+	@$(UV) venv --quiet --clear --python $(BIN)/python $(VENV)/of-$(LOCK)
+	@VIRTUAL_ENV=$(VENV)/of-$(LOCK) $(UV) pip install --quiet --require-hashes -r $(LOCK)
+	@$(VENV)/audit/bin/cyclonedx-py environment $(VENV)/of-$(LOCK) --pyproject pyproject.toml --output-reproducible -o $@
+	@echo $@
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	@echo "Installing what the tests need …"
