@@ -16,21 +16,18 @@ class Path(NamedTuple):
 
 
 PATHS: Final = (
-    Path("/health/live", 200, 200, 200, "for load balancers and orchestrators; says nothing but that it lives"),
-    Path("/health/ready", 200, 200, 200, "the same, and whether the database answers"),
-    Path("/schema", 200, 200, 200, "the description is public: it is the same for every installation"),
-    Path("/schema/openapi.json", 200, 200, 200, "as above"),
+    Path("/health/live", 200, 200, 200, "for load balancers and orchestrators: it says that the process lives"),
+    Path("/health/ready", 200, 200, 200, "the same: whether the database answers, and is migrated"),
+    Path("/schema", 200, 200, 200, "the description is the same for every installation, and public"),
+    Path("/schema/openapi.json", 200, 200, 200, "the same for programs"),
     Path(
-        f"/install/{NAME}",
-        200,
-        200,
-        200,
-        "a machine downloads the daemon before it has any token; it is the same for all",
+        f"/install/{NAME}", 200, 200, 200, "a machine downloads the daemon before it has any token; no secret is in it"
     ),
-    Path("/metrics", 401, 200, 200, "counts of the service itself, none of an org's: for a Prometheus on this machine"),
-    Path("/nodes", 401, 401, 200, "an org's own"),
-    Path("/fleet/summary", 401, 401, 200, "an org's own"),
-    Path("/fleet/prometheus", 401, 401, 200, "an org's own"),
-    Path("/socket.io", 404, 404, 404, "a sentence for those who speak Socket.IO"),
-    Path("/nothing/here", 404, 404, 404, ""),
+    Path("/metrics", 401, 200, 200, "counts of the service itself, of no org: for a Prometheus on this machine"),
+    Path("/nodes", 401, 401, 200, "what belongs to an org"),
+    Path("/fleet/summary", 401, 401, 200, "what belongs to an org"),
+    Path("/fleet/metrics", 401, 401, 200, "what belongs to an org"),
+    Path("/fleet/prometheus", 401, 401, 200, "what belongs to an org"),
+    Path("/socket.io", 404, 404, 404, "a sentence for clients that speak Socket.IO"),
+    Path("/nothing/here", 404, 404, 404, "there is nothing"),
 )

@@ -1,0 +1,28 @@
+"""`make security`: try every defence, and write what was tried into docs/security.md; nothing where one did not hold."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.security.page import FILE, page, sections
+
+TESTS: Final = Path(__file__).parents[1]
+TRIALS: Final = [
+    TESTS / "security",
+    *(TESTS / "integration" / f"test_{name}.py" for name in ("surface", "tls", "audit", "analysts", "doors")),
+]
+
+
+def main() -> None:
+    """Exit with a sentence where a defence did not hold."""
+    if pytest.main([*map(str, TRIALS), "-q"]) != pytest.ExitCode.OK:
+        sys.exit(f"A defence did not hold, as it says above: {FILE} stays as it was.")
+    FILE.write_text(page(FILE.read_text(), datetime.now(UTC).date(), sections()))
+    print(f"Every defence held: {FILE} is written.")
+
+
+if __name__ == "__main__":
+    main()
