@@ -6,10 +6,12 @@ Counted by the process that holds them: of several gateways each has its own cou
 from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv6Address
 from typing import Any, Final
 
 from uvicorn.middleware.proxy_headers import _TrustedHosts
+
+from app.addresses import read_address
 
 PLACE: Final = "place"
 """The key of a scope's state under which its stranger's place is."""
@@ -72,12 +74,7 @@ def welcome(scope: Mapping[str, Any]) -> None:
 
 @lru_cache(4096)
 def _key(address: str) -> str:
-    try:
-        found: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address[:64]
+    found = read_address(address)
     if isinstance(found, IPv6Address):
-        if found.ipv4_mapped is None:
-            return hex(int(found) >> _SUBSCRIBER_BITS)
-        found = found.ipv4_mapped
-    return str(found)
+        return hex(int(found) >> _SUBSCRIBER_BITS)
+    return address[:64] if found is None else str(found)

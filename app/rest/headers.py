@@ -7,6 +7,7 @@ OpenAPI description among them: that one needs its style and nothing else.
 from collections.abc import Awaitable
 from typing import Final
 
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.rest.openapi_page import STYLE_SOURCE
@@ -44,6 +45,6 @@ def with_security_headers(app: ASGIApp, url: str) -> ASGIApp:
 
     def answer(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # A socket is let through as it is: what it sends are frames, and many.
-        return app(scope, receive, send if scope["type"] == "websocket" else giving(send))
+        return app(scope, receive, send if scope["type"] == ScopeType.WEBSOCKET else giving(send))
 
     return answer

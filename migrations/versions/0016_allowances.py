@@ -6,7 +6,7 @@ A moment a caller: when its allowance will be whole again. A row whose moment ha
 from alembic import op
 
 revision = "0016"
-down_revision = "0014"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 

@@ -31,17 +31,17 @@ class Gateway:
         clock: FakeClock,
         http: httpx.AsyncClient,
         database: Database,
-        trust: ssl.SSLContext | None,
+        tls: ssl.SSLContext | None,
     ) -> None:
         self.settings = settings
-        self._trust = trust
+        self._tls = tls
         self.clock = clock
         self.http = http
         self.database = database
 
     def worker(self, token: str | None) -> Worker:
         """A worker that is about to connect."""
-        return Worker(f"{self.settings.websocket_url}/ws/node", token, self._trust)
+        return Worker(f"{self.settings.websocket_url}/ws/node", token, self._tls)
 
     async def create_node(self) -> str:
         """A new pending node's `_id`."""
@@ -93,11 +93,11 @@ async def eventually(look: Callable[[], Awaitable[Any]], wanted: Any) -> None:
 
 @asynccontextmanager
 async def running_gateway(
-    database: Database, clock: FakeClock, *, trust: ssl.SSLContext | None = None, **changes: Any
+    database: Database, clock: FakeClock, *, tls: ssl.SSLContext | None = None, **changes: Any
 ) -> AsyncIterator[Gateway]:
     """A gateway on a free port, stopped in the end as a signal would.
 
-    With `trust`, which its clients have in a certificate among the settings, it is spoken to by TLS.
+    With `tls`, which its clients have in a certificate among the settings, it is spoken to by TLS.
     """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -105,7 +105,7 @@ async def running_gateway(
         port = listener.getsockname()[1]
         settings = Settings(
             port=changes.pop("seat_port", port),
-            public_url=f"http{'s' if trust else ''}://127.0.0.1:{port}",
+            public_url=f"http{'s' if tls else ''}://127.0.0.1:{port}",
             jwt_secret=changes.pop("jwt_secret", (SECRET,)),
             database_url="postgresql://the.test/s",
             **changes,
@@ -121,9 +121,9 @@ async def running_gateway(
             try:
                 await ready.wait()
                 async with httpx.AsyncClient(
-                    base_url=settings.url, headers=headers, trust_env=False, verify=trust or True
+                    base_url=settings.url, headers=headers, trust_env=False, verify=tls or True
                 ) as http:
-                    yield Gateway(settings, clock, http, database, trust)
+                    yield Gateway(settings, clock, http, database, tls)
             finally:
                 server.should_exit = True
                 await serving

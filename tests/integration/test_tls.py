@@ -59,7 +59,7 @@ def certificates(tmp_path: Path) -> Certificates:
 @pytest.fixture
 async def gateway(database: Database, clock: FakeClock, certificates: Certificates) -> AsyncIterator[Gateway]:
     """A service that answers by TLS."""
-    async with running_gateway(database, clock, trust=certificates.trust(), **certificates.settings) as gateway:
+    async with running_gateway(database, clock, tls=certificates.trust(), **certificates.settings) as gateway:
         yield gateway
 
 
