@@ -106,7 +106,7 @@ class Client:
 
 
 class Application:
-    """By path: `/take` reads its body, `/early` does not, `/much` says more than any buffer takes, `/some` less; `/ws` echoes."""
+    """By path: `/take` reads its body, `/early` does not, `/much` says more than any buffer takes; `/ws` echoes."""
 
     def __init__(self) -> None:
         self.clients: list[str] = []
@@ -127,7 +127,7 @@ class Application:
         elif scope["path"] == "/take":
             await self._take(receive, send)
         else:
-            await self._answer(send, {"/much": CHUNK * 1000, "/some": CHUNK * 100}.get(scope["path"], b"early"))
+            await self._answer(send, CHUNK * 1000 if scope["path"] == "/much" else b"early")
 
     async def _take(self, receive: Any, send: Any) -> None:
         size = 0

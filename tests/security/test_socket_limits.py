@@ -144,8 +144,9 @@ async def test_a_goodbye_that_nobody_takes(there: Doors) -> None:
     """The application is done, the peer does not read: the connection does not stay for it."""
     client = await there.websocket(window=4096)
     [protocol] = there.connections
-    while protocol.writable.is_set():
-        protocol.transport.write(bytes(65_536))
+    while not protocol.transport.get_write_buffer_size():
+        protocol.transport.write(bytes(4096))
+    assert protocol.writable.is_set()
     client.say(frame(b"", kind=8))
     await there.are_left()
     client.close()
