@@ -17,6 +17,9 @@ from tests.fakes import FakeClock
 from tests.security.provider import EC, RSA, STRANGER, jwk
 
 SHORT = rsa.generate_private_key(65537, 1024)  # noqa: S505 – which is the point
+GOOD = json.dumps({"keys": [jwk(RSA, "rsa")]}).encode()
+"""What would be taken, if it came as it should."""
+
 P384 = ec.generate_private_key(ec.SECP384R1())
 
 
@@ -155,12 +158,12 @@ async def test_a_provider_that_hangs_holds_nobody_whose_key_is_known(
 @pytest.mark.parametrize(
     "answer",
     [
-        httpx.Response(500),
-        httpx.Response(302, headers={"Location": "https://elsewhere.test/"}),
+        httpx.Response(500, content=GOOD),
+        httpx.Response(302, headers={"Location": "https://elsewhere.test/"}, content=GOOD),
         httpx.Response(200, content=b"<html>"),
         httpx.Response(200, content=b'{"keys": 7}'),
         httpx.Response(200, content=b'{"keys": []}'),
-        httpx.Response(200, content=b'{"keys": [], "x": "' + b"x" * MOST_BYTES + b'"}'),
+        httpx.Response(200, content=GOOD + b" " * MOST_BYTES),
         httpx.ConnectTimeout("too late"),
     ],
     ids=["500", "redirect", "html", "no list", "no keys", "too long", "timeout"],
@@ -195,7 +198,20 @@ async def test_an_answer_without_keys_is_told_and_tokens_get_503(
         {"kty": ["RSA"], "kid": "it"},
         {},
     ],
-    ids=str,
+    ids=(
+        "short",
+        "P-384",
+        "encryption",
+        "RS512",
+        "no verifying",
+        "kid 7",
+        "n no base64",
+        "n null",
+        "no n",
+        "secret",
+        "kty list",
+        "empty",
+    ),
 )
 async def test_keys_for_something_else_are_passed_over(
     keys: ProviderKeys, provider: Provider, useless: dict[str, Any]
