@@ -59,10 +59,11 @@ def test_it_has_what_is_compiled_for_each_machine_and_nothing_else_compiled(arch
 
 
 def test_it_has_nothing_of_the_service_and_the_licence_of_all(archive: ZipFile) -> None:
-    """Of `app` the daemon, what goes over the wire, and how a fault is told once."""
+    """Of `app` the daemon, what goes over the wire, how a fault is told once, and when to come back."""
     names = archive.namelist()
     ours = {name for name in names if name.startswith("app/") and not name.startswith("app/worker/")}
-    assert ours == {"app/__init__.py", "app/repeats.py", "app/protocol/__init__.py", "app/protocol/wire.py"}
+    protocol = {"app/protocol/__init__.py", "app/protocol/wire.py"}
+    assert ours == {"app/__init__.py", "app/repeats.py", "app/retry_after.py"} | protocol
     packages = {name.split("/")[0] for name in names} - {"app", "lib", "licenses", "__main__.py"}
     assert packages == {"pynvml.py", "websockets"}
     licences = {name.split("/")[1].rpartition("-")[0] for name in names if name.startswith("licenses/")}
