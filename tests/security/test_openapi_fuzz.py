@@ -12,7 +12,7 @@ from tests.fakes import FakeClock
 from tests.integration.gateway import Gateway, running_gateway
 from tests.security.fuzz import rest
 
-SECONDS = 6
+SECONDS = 4
 
 
 @pytest.fixture
