@@ -149,9 +149,10 @@ def make(folder: Path) -> Path:
 
 async def handshake(gateway: Gateway, context: ssl.SSLContext) -> tuple[str, str]:
     """The version and the cipher that client and service agree on. Raises one of NOT_SPOKEN where they do not."""
-    _, writer = await asyncio.open_connection("127.0.0.1", gateway.settings.port, ssl=context)
-    cipher: tuple[str, str, int] = writer.get_extra_info("cipher")
-    version: str = writer.get_extra_info("ssl_object").version()
-    writer.close()
-    await writer.wait_closed()
+    async with asyncio.timeout(10):
+        _, writer = await asyncio.open_connection("127.0.0.1", gateway.settings.port, ssl=context)
+        cipher: tuple[str, str, int] = writer.get_extra_info("cipher")
+        version: str = writer.get_extra_info("ssl_object").version()
+        writer.close()
+        await writer.wait_closed()
     return version, cipher[0]
