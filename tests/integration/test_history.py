@@ -585,9 +585,7 @@ async def test_nodes_that_cannot_be_seen(node: Node, path: str) -> None:
         assert (await client.get(f"/nodes/{node.id}/{path}")).status_code == 404
 
 
-@pytest.mark.parametrize(
-    "device", ["GPU-c", "", "\0", "x" * 1000, "' OR true --"], ids=["another", "empty", "NUL", "long", "SQL"]
-)
+@pytest.mark.parametrize("device", ["GPU-c", "", "x" * 1000, "' OR true --"], ids=["another", "empty", "long", "SQL"])
 async def test_device_that_never_was(node: Node, device: str) -> None:
     """404 with a sentence; one without samples has series without points."""
     async with api(node.database) as client:
@@ -595,6 +593,7 @@ async def test_device_that_never_was(node: Node, device: str) -> None:
         refused = await client.get(path, params={"deviceId": device})
         assert refused.status_code == 404
         assert "never had a GPU of this deviceId" in refused.json()["message"]
+        assert (await client.get(path, params={"deviceId": "GPU\0"})).status_code == 400
         silent = (await client.get(path, params={"deviceId": "GPU-a"})).json()
         assert [series["points"] for series in silent["series"]] == [[]] * len(GPU_METRIC_FIELDS)
         assert (await client.get(path)).json()["series"] == []

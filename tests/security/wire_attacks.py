@@ -29,12 +29,19 @@ WIRE_ATTACKS: Final = (
     WireAttack("a binary frame that is JSON", frame(BINARY, _HEARTBEAT), None),
     WireAttack("an empty text", frame(TEXT), None),
     WireAttack(
-        "a thousand empty pieces",
-        frame(TEXT, b"", is_last=False) + frame(CONTINUATION, b"", is_last=False) * 1000 + frame(CONTINUATION),
+        "a few empty pieces",
+        frame(TEXT, b"", is_last=False) + frame(CONTINUATION, b"", is_last=False) * 20 + frame(CONTINUATION),
         None,
     ),
     WireAttack(
-        "pieces without end", frame(TEXT, b"", is_last=False) + frame(CONTINUATION, b"", is_last=False) * 10_000, 1009
+        "a thousand empty pieces",
+        frame(TEXT, b"", is_last=False) + frame(CONTINUATION, b"", is_last=False) * 1000 + frame(CONTINUATION),
+        1008,
+    ),
+    WireAttack(
+        "pieces without end",
+        frame(TEXT, b"", is_last=False) + frame(CONTINUATION, b" " * 70, is_last=False) * 10_001,
+        1009,
     ),
     WireAttack(
         "pings and pongs in the middle of a text",

@@ -111,7 +111,7 @@ class Shell:
 def stand_in(folder: Path) -> Path:
     """A folder with a `jq` in it that knows the document's filters."""
     folder.mkdir()
-    (folder / "jq").write_text(JQ.format(python=sys.executable))
+    (folder / "jq").write_text(JQ.format(python=Path(sys.executable).resolve()))
     (folder / "jq").chmod(0o755)
     return folder
 

@@ -24,6 +24,8 @@ from tests.system.client import Portal, iso
 from tests.system.conftest import ROOT, Service, free_port, running
 
 WAIT_SECONDS: Final = 90.0
+PYTHON: Final = str(Path(sys.executable).resolve())
+"""As a machine has it: under a path without spaces, wherever this checkout lies."""
 NASTY: Final = "$(rm -rf /)\"';"
 FAKE_SYSTEMD: Final = ROOT / "tests" / "system" / "fake_systemd.py"
 FOLDERS: Final = ("etc/systemd/system", "opt", "run", "var/lib")
@@ -60,7 +62,7 @@ class Machine:
         return {
             "PATH": f"{self._bin}:{os.environ['PATH']}",
             "HYDRA_ROOT": str(self.root),
-            "HYDRA_PYTHON": sys.executable,
+            "HYDRA_PYTHON": PYTHON,
             "FAKE_SYSTEMD": str(self.root / "run"),
         }
 

@@ -97,7 +97,10 @@ def test_nothing_in_it_means_anything_to_a_shell(shell: str, name: str, token: s
 def test_a_hostile_name_runs_nothing(tmp_path: Path) -> None:
     """Bash takes it for a comment."""
     done = run(
-        script("x\ntouch pwned; $(touch pwned) `touch pwned`"), "--dry-run", cwd=tmp_path, HYDRA_PYTHON=sys.executable
+        script("x\ntouch pwned; $(touch pwned) `touch pwned`"),
+        "--dry-run",
+        cwd=tmp_path,
+        HYDRA_PYTHON=os.path.realpath(sys.executable),
     )
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
