@@ -74,9 +74,16 @@ def _in_pieces(payload: str | bytes, cuts: list[int], *, has_pings: bool) -> byt
 
 
 def batches() -> st.SearchStrategy[list[tuple[str | bytes, list[int], bool]]]:
-    """As many malformed frames in a row as a connection survives, at most."""
-    cuts = st.lists(st.integers(0, 2**20), max_size=6)
-    return st.lists(st.tuples(frames(), cuts, st.booleans()), min_size=1, max_size=MALFORMED_IN_A_ROW)
+    """As many malformed frames in a row as a connection survives, at most; or fewer of them in more pieces.
+
+    All of a batch may be read at one time: fragments and control frames together stay below PIECES_OF_NOTHING.
+    """
+
+    def frames_of(most: int, pieces: int) -> st.SearchStrategy[list[tuple[str | bytes, list[int], bool]]]:
+        cuts = st.lists(st.integers(0, 2**20), max_size=pieces - 1)
+        return st.lists(st.tuples(frames(), cuts, st.booleans()), min_size=1, max_size=most)
+
+    return st.one_of(frames_of(MALFORMED_IN_A_ROW, 2), frames_of(3, 7))
 
 
 async def fuzz_socket(gateway: Gateway, *, examples: int, seconds: float = 0) -> Totals:
