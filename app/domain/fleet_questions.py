@@ -21,6 +21,7 @@ PARAMETERS: Final = (
     *("of", "groupBy", "top", "orderBy", "orgId"),
 )
 MAX_TOP: Final = 1000
+MAX_ORG_ID: Final = 256
 _SHOWN: Final = 32
 SOURCES: Final = {"gpu": GPU_METRICS, "node": NODE_METRICS}
 
@@ -68,9 +69,17 @@ def parse_fleet_question(parameters: Sequence[tuple[str, str]], now: datetime) -
     group_by = group_by or GroupBy.NONE
     parts = attempt(lambda: _parts(given, group_by))
     ranking = attempt(lambda: _ranking(given, parts, group_by)) if parts else None
+    org_id = attempt(lambda: parse_org_id(given["orgId"])) if "orgId" in given else None
     if time_range is None or interval is None or fill is None or parts is None or problems:
         raise InvalidRequest(*problems)
-    return FleetQuestion(time_range, interval, zone, fill, parts, group_by, ranking, given.get("orgId"))
+    return FleetQuestion(time_range, interval, zone, fill, parts, group_by, ranking, org_id)
+
+
+def parse_org_id(text: str) -> str:
+    """An organisation's id, as one asks for it. Raises InvalidRequest."""
+    if not 1 <= len(text) <= MAX_ORG_ID or "\0" in text:
+        raise InvalidRequest.of("orgId", f"must have 1 to {MAX_ORG_ID} characters, none of them NUL")
+    return text
 
 
 def _bucketed(interval: Interval) -> Interval:

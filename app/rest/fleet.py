@@ -12,12 +12,13 @@ from msgspec import UNSET, UnsetType
 from app.clock import timestamp
 from app.domain.fleet import MAX_STALE, Fleet, FleetSummary
 from app.domain.fleet_history import FleetHistory
+from app.domain.fleet_questions import parse_org_id
 from app.errors import InvalidRequest
 from app.model import Caller, NodeStatus
 from app.rest import fleet_openapi as described
 from app.rest.exposition import MEDIA_TYPE
 from app.rest.fleet_metrics import exposition
-from app.rest.fleet_openapi import MAX_ORG_ID, FleetMetricsOperation, FleetOperation, text_answer
+from app.rest.fleet_openapi import FleetMetricsOperation, FleetOperation, text_answer
 from app.rest.format import Format
 from app.rest.history import HistoryAnswer, in_json, in_table
 from app.rest.openapi import answer, error_responses
@@ -187,7 +188,5 @@ def _org_asked(request: Request[Caller, None, Any]) -> str | None:
             raise InvalidRequest.of(name, "is not a parameter here")
         if org_id is not None:
             raise InvalidRequest.of(name, "is given more than once")
-        if not 1 <= len(text) <= MAX_ORG_ID or "\0" in text:
-            raise InvalidRequest.of(name, f"must have 1 to {MAX_ORG_ID} characters, none of them NUL")
-        org_id = text
+        org_id = parse_org_id(text)
     return org_id

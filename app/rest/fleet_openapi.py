@@ -7,7 +7,7 @@ from typing import Final
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example, OpenAPIType, Operation, Parameter, Schema
 
-from app.domain.fleet_questions import MAX_TOP, PARAMETERS, SOURCES
+from app.domain.fleet_questions import MAX_ORG_ID, MAX_TOP, PARAMETERS, SOURCES
 from app.domain.ranges import Interval
 from app.rest.exposition import MEDIA_TYPE
 from app.rest.history_openapi import DESCRIPTION as HISTORY
@@ -16,8 +16,6 @@ from app.rest.parameters import number, one_of, query, some_of, text
 from app.storage.fleet_series import GroupBy
 from app.storage.measures import Aggregate
 from app.storage.sources import GPU_METRICS, NODE_METRICS
-
-MAX_ORG_ID: Final = 256
 
 SUMMARY: Final = {
     "time": "2025-11-21T10:05:00.000Z",

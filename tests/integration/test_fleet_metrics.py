@@ -249,6 +249,8 @@ async def test_nodes_have_fields_of_their_own(api: Api, fleet: Fleet) -> None:
         ("of=rack", "of"),
         ("deviceId=GPU-a", "deviceId"),
         ("interval=1m&from=now-400d", "interval"),
+        ("orgId=", "orgId"),
+        (f"orgId={'x' * 257}", "orgId"),
     ],
 )
 async def test_what_does_not_fit_is_named(api: Api, query: str, field: str) -> None:
