@@ -9,23 +9,18 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Mapping
-from datetime import timedelta
-from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
+from app import setting_values
 from app.errors import StartupError
 from app.retention import SHORTEST, Retention
+from app.setting_values import SECRET_BYTES
 from app.trust import OWN_ALONE, Trust
 
-SECRET_BYTES = 32
 MAX_WORKERS = 64
-_ADDRESS = re.compile(r"(?:\[[^\[\]]+\]|[^\[\]:]*)(?::([0-9]{0,5}))?")
-_DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d|w|y)")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 365 * 86_400}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,105 +177,6 @@ def _check(settings: Settings) -> None:
             raise StartupError(f"AIWM_{name.upper()} must be at least {shortest.days}d, or `forever`.")
 
 
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,18}", text) or not low <= int(text) <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}")
-        return int(text)
-
-    return parse
-
-
-def _base_path(text: str) -> str:
-    path = "/" + text.strip("/") if text.strip("/") else ""
-    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", path):
-        raise ValueError("must be a path such as /dev/aiwm")
-    return path
-
-
-def _url(*schemes: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        # No blank, quote, backslash, dollar or backtick: the value ends up in a shell script.
-        if urlsplit(text).scheme not in schemes or not urlsplit(text).netloc or re.search(r"[\s\"'\\$`]", text):
-            raise ValueError(f"must be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-        return text.rstrip("/")
-
-    return parse
-
-
-def _jwks_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise ValueError(
-            "must be a URL that starts with https:// (http:// to this machine itself alone): "
-            "whoever can change the answer on its way can sign tokens"
-        )
-    if not parts.hostname or parts.username is not None or re.search(r"\s", text):
-        raise ValueError("must name a host, and neither user nor password")
-    return text
-
-
-def _database_url(text: str) -> str:
-    scheme, separator, rest = text.partition("://")
-    if not separator or scheme not in {"postgresql", "postgres", "postgresql+asyncpg"}:
-        raise ValueError("must be a URL that starts with postgresql://")
-    addresses = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].split(",")
-    found = [_ADDRESS.fullmatch(address) for address in addresses]
-    if not all(match and int(match[1] or 1) in range(1, 65_536) for match in found):
-        raise ValueError(
-            "must name a host and a port from 1 to 65535, as in postgresql://user:password@host:5432/database; "
-            "special characters of a password are written as %40 for @"
-        )
-    return f"postgresql://{rest}"
-
-
-def _secrets(text: str) -> tuple[str, ...]:
-    found = tuple(part.strip() for part in text.split(","))
-    if any(len(part.encode()) < SECRET_BYTES for part in found):
-        raise ValueError(f"is too short: every secret in it needs at least {SECRET_BYTES} bytes")
-    return found
-
-
-def _retention(text: str) -> timedelta | None:
-    if text == "forever":
-        return None
-    match = _DURATION.fullmatch(text)
-    if not match or int(match[1]) == 0:
-        raise ValueError("must be a duration such as 30d or 12h, or `forever`")
-    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in {"true", "false"}:
-        raise ValueError("must be true or false")
-    return text.lower() == "true"
-
-
-def _log_level(text: str) -> str:
-    if text.lower() not in {"debug", "info", "warning", "error"}:
-        raise ValueError("must be debug, info, warning or error")
-    return text.lower()
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _origins(text: str) -> tuple[str, ...]:
-    found = _words(text)
-    if not all(re.fullmatch(r"\*|https?://[^/\s]+", origin) for origin in found):
-        raise ValueError("must be origins such as https://portal.example, separated by commas, or `*`")
-    return found
-
-
-def _networks(text: str) -> tuple[str, ...]:
-    found = tuple(part.strip() for part in text.split(",") if part.strip())
-    try:
-        return tuple(str(ip_network(part)) if "/" in part else str(ip_address(part)) for part in found)
-    except ValueError:
-        raise ValueError("must be addresses or networks such as 10.0.0.0/8, separated by commas") from None
-
-
 _DAY_MS = 86_400_000
 _RETENTIONS = {
     "retention_raw": "raw",
@@ -289,36 +185,35 @@ _RETENTIONS = {
     "retention_1h": "hour",
     "retention_1d": "day",
 }
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _TRUST = {f"jwt_{field}": field for field in Trust.__struct_fields__}
 _SECRET = {"jwt_secret", "database_url", "token"}
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "host": str,
-    "port": _integer(1, 65_535),
-    "workers": _integer(1, MAX_WORKERS),
-    "base_path": _base_path,
-    "public_url": _url("http", "https"),
-    "database_url": _database_url,
+    "port": setting_values.integer(1, 65_535),
+    "workers": setting_values.integer(1, MAX_WORKERS),
+    "base_path": setting_values.base_path,
+    "public_url": setting_values.url("http", "https"),
+    "database_url": setting_values.database_url,
     "data_dir": Path,
-    "jwt_secret": _secrets,
-    "jwt_jwks_url": _jwks_url,
+    "jwt_secret": setting_values.secrets,
+    "jwt_jwks_url": setting_values.jwks_url,
     **dict.fromkeys(("jwt_issuer", "jwt_audience", "jwt_org_claim", "jwt_role_claim"), str),
-    **dict.fromkeys(("jwt_viewer_roles", "jwt_operator_roles", "jwt_admin_roles"), _words),
-    "jwt_allow_hs256": _boolean,
+    **dict.fromkeys(("jwt_viewer_roles", "jwt_operator_roles", "jwt_admin_roles"), setting_values.words),
+    "jwt_allow_hs256": setting_values.boolean,
     "token": str,
-    "heartbeat_interval_ms": _integer(100, _DAY_MS),
-    "metrics_interval_ms": _integer(100, _DAY_MS),
-    "heartbeat_timeout_ms": _integer(200, _DAY_MS),
-    **dict.fromkeys(_RETENTIONS, _retention),
-    "ingest_buffer_bytes": _integer(1024 * 1024, 1024**4),
-    "query_timeout_ms": _integer(10, _DAY_MS),
-    "token_renewal": _boolean,
-    "creations_per_minute": _integer(0, 1_000_000),
-    "log_level": _log_level,
-    "cors_origins": _origins,
-    "trusted_proxies": _networks,
-    "strangers_per_address": _integer(0, 1_000_000),
-    "database_wait_ms": _integer(0, _DAY_MS),
+    "heartbeat_interval_ms": setting_values.integer(100, _DAY_MS),
+    "metrics_interval_ms": setting_values.integer(100, _DAY_MS),
+    "heartbeat_timeout_ms": setting_values.integer(200, _DAY_MS),
+    **dict.fromkeys(_RETENTIONS, setting_values.retention),
+    "ingest_buffer_bytes": setting_values.integer(1024 * 1024, 1024**4),
+    "query_timeout_ms": setting_values.integer(10, _DAY_MS),
+    "token_renewal": setting_values.boolean,
+    "creations_per_minute": setting_values.integer(0, 1_000_000),
+    "log_level": setting_values.log_level,
+    "cors_origins": setting_values.origins,
+    "trusted_proxies": setting_values.networks,
+    "strangers_per_address": setting_values.integer(0, 1_000_000),
+    "database_wait_ms": setting_values.integer(0, _DAY_MS),
     "tls_cert": Path,
     "tls_key": Path,
 }
