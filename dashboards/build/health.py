@@ -2,15 +2,14 @@
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from dashboards.build import looks, variables
+from dashboards.build import looks, outliers, variables
 from dashboards.build.frame import board, went_and_came_back
 from dashboards.build.looks import NODE_COLUMNS, SPREAD, colour, column, fill_below
 from dashboards.build.panels import AnyPanel, curves, rows, stats
 from dashboards.build.sql import (
     GPU_LADDER,
-    SETTLED,
+    LAST_HOUR,
     bucket,
-    chosen,
     gpus_chosen,
     gpus_measured,
     measured,
@@ -26,10 +25,6 @@ FLAPS = 3
 SKEWED_MS = 30_000
 LATE = 120
 """Metrics that arrive more than this many seconds after they were measured are late."""
-HOTTER = 10
-"""°C above the median of its model, under the same load, that make an outlier."""
-OFF = 25
-"""Percent above or below the median power of its model, under the same load, that make an outlier."""
 
 LIVE = f"deleted_at IS NULL AND registered_at IS NOT NULL\n  AND {nodes_chosen()}"
 STALE = f"{LIVE} AND status <> 'maintenance' AND last_seen_at < now() - interval '{SILENT} seconds'"
@@ -44,21 +39,6 @@ WHERE status = 'offline' AND $__timeFilter(started_at)
 GROUP BY node_id, node_name HAVING count(*) >= {FLAPS}
 """
 GONE = f"$__timeFilter(removed_at)\n  AND {gpus_chosen()}"
-LAST_HOUR = f"time >= to_timestamp(floor(($__unixEpochTo() - 4500) / 3600) * 3600 - 3600) AND time < {SETTLED}"
-COMPARED = f"""
-WITH hour AS MATERIALIZED (
-    SELECT node_key, node_id, node_name, device_id, gpu_model, least(floor(utilization_avg / 10), 9) AS tenth,
-           utilization_avg AS utilization, temperature_avg AS temperature, power_usage_avg AS power
-    FROM history.gpu_metrics_1h
-    WHERE {LAST_HOUR} AND {chosen("model", "gpu_model")}
-), usual AS (
-    SELECT gpu_model, tenth, count(*) AS gpus,
-           percentile_cont(0.5) WITHIN GROUP (ORDER BY temperature) AS temperature,
-           percentile_cont(0.5) WITHIN GROUP (ORDER BY power) AS power
-    FROM hour GROUP BY gpu_model, tenth HAVING count(*) >= 3
-)
-"""
-"""The last whole hour of the range; GPUs are compared with all of their model in the same tenth of utilisation, chosen or not."""
 
 
 def dashboard() -> Dashboard:
@@ -74,7 +54,7 @@ def dashboard() -> Dashboard:
         rows=[
             ("", [_summary()]),
             ("Nodes", [_stale(), _flapping(), _offline(), _full()]),
-            ("GPUs", [_hotter(), _power_off(), _temperatures(), _gone()]),
+            ("GPUs", [outliers.hotter(), outliers.power_off(), _temperatures(), _gone()]),
             ("Clocks and delay", [_skewed(), _delayed()]),
         ],
     )
@@ -180,60 +160,6 @@ LIMIT 20
             "Disk": column(steps=looks.FULL, cell="gauge", limits=(0, 100), decimals=0),
             "Disk free": column(unit=looks.GB, width=100, decimals=0),
             "Memory": column(steps=looks.FULL, cell="gauge", limits=(0, 100), decimals=0),
-        },
-    )
-
-
-def _hotter() -> AnyPanel:
-    return rows(
-        "Hotter than others of their model",
-        f"Over the last whole hour of this range: {HOTTER} °C or more above the median of GPUs of the same model in the same "
-        "tenth of utilisation. A fan, dust, or its place in the chassis.",
-        f"""
-{COMPARED.strip()}
-SELECT node_id, node_name AS "Node", device_id AS "GPU", gpu_model AS "Model", utilization AS "Utilisation",
-       hour.temperature AS "Temperature", hour.temperature - usual.temperature AS "Above usual"
-FROM hour JOIN usual USING (gpu_model, tenth)
-WHERE hour.temperature - usual.temperature >= {HOTTER}
-  AND {gpus_measured()}
-ORDER BY "Above usual" DESC, node_name, device_id
-LIMIT 50
-""",
-        unit=looks.CELSIUS,
-        columns=NODE_COLUMNS
-        | {
-            "Utilisation": column(unit=looks.PERCENT, width=90, decimals=0),
-            "Temperature": column(steps=looks.HEAT, cell="color-text", width=100, decimals=0),
-            "Above usual": column(steps=((None, "orange"), (20, "red")), cell="gauge", limits=(0, 40), decimals=0),
-        },
-    )
-
-
-def _power_off() -> AnyPanel:
-    return rows(
-        "Power unlike others of their model",
-        f"Over the last whole hour of this range: {OFF} % or more from the median of GPUs of the same model in the same tenth "
-        "of utilisation. Much less may be a power cap or throttling.",
-        f"""
-{COMPARED.strip()}
-SELECT node_id, node_name AS "Node", device_id AS "GPU", gpu_model AS "Model", utilization AS "Utilisation",
-       hour.power AS "Power", usual.power AS "Usual", 100 * (hour.power / nullif(usual.power, 0) - 1) AS "Off by"
-FROM hour JOIN usual USING (gpu_model, tenth)
-WHERE abs(hour.power / nullif(usual.power, 0) - 1) >= {OFF / 100}
-  AND {gpus_measured()}
-ORDER BY abs(hour.power / nullif(usual.power, 0) - 1) DESC, node_name, device_id
-LIMIT 50
-""",
-        unit=looks.WATT,
-        columns=NODE_COLUMNS
-        | {
-            "Model": column(width=120),
-            "Utilisation": column(unit=looks.PERCENT, width=90, decimals=0),
-            "Power": column(width=75, decimals=0),
-            "Usual": column(width=75, decimals=0),
-            "Off by": column(
-                unit=looks.PERCENT, steps=((None, "purple"), (0, "orange")), cell="color-text", width=75, decimals=0
-            ),
         },
     )
 

@@ -27,6 +27,8 @@ BY_MODEL: Final = "SELECT node_id FROM history.gpus WHERE gpu_model IN (${model:
 RANGE: Final = "$__unixEpochTo() - $__unixEpochFrom()"
 SETTLED: Final = "to_timestamp(floor(($__unixEpochTo() - 4500) / 3600) * 3600)"
 """An hour that begins before this is computed; newer ones are added up from raw samples when they are asked for."""
+LAST_HOUR: Final = f"time >= to_timestamp(floor(($__unixEpochTo() - 4500) / 3600) * 3600 - 3600) AND time < {SETTLED}"
+"""The newest hour that is settled."""
 WHOLE_DAYS: Final = "to_timestamp(floor(($__unixEpochTo() - 21600) / 86400) * 86400)"
 """The same of days, UTC, six hours after they are over."""
 FROM: Final = "$__timeFrom()::timestamptz"
