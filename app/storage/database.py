@@ -8,8 +8,8 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import asyncpg
-from sqlalchemy import URL, func, select, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import URL, AdaptedConnection, event, func, select, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
@@ -54,8 +54,8 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=POOL_SECONDS,
-            pool_pre_ping=True,
         )
+        event.listen(self._engine.sync_engine, "checkout", _still_open)
 
     def portion(self, connections: int) -> Self:
         """The same pool for somebody who takes at most so many of its connections, and leaves the others to others."""
@@ -154,6 +154,12 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
+
+
+def _still_open(connection: AdaptedConnection, *_: object) -> None:
+    """A connection that the server has closed is known to be: the pool makes another, and nobody has to ask first."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
 
 
 @contextmanager

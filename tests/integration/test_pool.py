@@ -59,3 +59,13 @@ async def test_a_portion_has_its_bound_and_gives_back_what_it_took(
                 await portion.ping()
             await database.ping()
     await portion.ping()
+
+
+async def test_who_asks_after_the_server_has_closed_all_connections_is_answered(database: Database) -> None:
+    """The pool knows that they are closed, and makes others: a restarted database costs nobody a question."""
+    async with database.driver_transaction() as first, database.driver_transaction() as second:
+        closed = [first.get_server_pid(), second.get_server_pid()]
+    async with database.own_connection() as outsider:
+        await outsider.execute("SELECT pg_terminate_backend(pid, 5000) FROM unnest($1::integer[]) AS pid", closed)
+    async with database.driver_transaction() as first, database.driver_transaction() as second:
+        assert {first.get_server_pid(), second.get_server_pid()}.isdisjoint(closed)
