@@ -20,7 +20,7 @@ from app.storage.fleet_series import (
     fleet_statement,
     sum_statement,
 )
-from app.storage.history import Points, Reader, bounds
+from app.storage.history import Points, Reader, beside, bounds
 from app.storage.measures import Aggregate, Measure, Value
 from app.storage.series import Grid
 from app.storage.sources import Segment, Source, stored
@@ -120,10 +120,14 @@ async def read_groups(
     used = stored(segments)
     made = statement(source, measures, used, points.grid, groups.scope, None)
     found = await reader.fetch(made.statement, bounds(segments, points) | groups.values | {"rows": rows})
-    return [
-        GroupBlock(key, [row[0] for row in of_key], made.converted(of_key))
-        for key, of_key in ((key, list(each)) for key, each in groupby(found, itemgetter(1)))
-    ]
+
+    def blocks() -> list[GroupBlock]:
+        return [
+            GroupBlock(key, [row[0] for row in of_key], made.converted(of_key))
+            for key, of_key in ((key, list(each)) for key, each in groupby(found, itemgetter(1)))
+        ]
+
+    return await beside(blocks, len(found))
 
 
 async def read_grown_groups(

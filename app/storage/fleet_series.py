@@ -101,7 +101,7 @@ def fleet_statement(
         found = _samples(source.table, scope)
         return _grouped(found, [of.of_samples(found, measure) for measure in measures], grid, scope, order)
     key_of = _series_key if scope.group_by.needs_gpus else _node_key if _tells_groups(scope) else _no_key
-    found = partials(source, measures, used, grid, key_of, _filters(scope))
+    found = partials(source, measures, dict(enumerate(used)), grid, key_of, _filters(scope))
     return _grouped(found, [of.of_partials(found.c, measure) for measure in measures], grid, scope, order)
 
 
@@ -125,7 +125,7 @@ def sum_statement(
         added = [of.average(func.sum(found.c[f"{field.column}_avg_sum"]), field) for field, _ in measures]
         return _grouped(found, added, grid, scope, order)
     averages = tuple(Measure(measure.field, Aggregate.AVG) for measure in measures)
-    found = partials(source, averages, used, grid, _series_key, _filters(scope))
+    found = partials(source, averages, dict(enumerate(used)), grid, _series_key, _filters(scope))
     key = [found.c[name] for name in ("node_key", "gpu") if name in found.c]
     averaged = (
         select(

@@ -4,27 +4,32 @@ Rows are found by `node_key` and time alone, so that PostgreSQL reads the days t
 and no others.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import asyncpg
 import msgspec
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import Table, bindparam, func, select
 
 from app.quantities import Field
 from app.storage import tables
 from app.storage.database import NO_LIMIT, Database, time_limit
 from app.storage.measures import Measure, Value
 from app.storage.series import Grid, growth_statement, series_statement
-from app.storage.sources import Segment, Source, stored
+from app.storage.sources import ROLLED, Segment, Source, stored
 from app.storage.statements import Statement, compiled
 
 GRACE_SECONDS: Final = 5.0
 """The server's time limit speaks first; ours, later by this, is for a server that no longer answers."""
+
+FEW_ROWS: Final = 1000
+"""What is made of so many takes no longer than to hand it to a thread."""
+T = TypeVar("T")
 
 _nodes, _gpus = tables.nodes, tables.gpus
 _NODE: Final = (
@@ -44,6 +49,8 @@ _SET_LIMITS: Final = compiled(
         func.set_config("jit", "off", True),
         # How many groups are chosen it can only guess: a loop would read the range anew for each of them.
         func.set_config("enable_nestloop", "off", True),
+        # PostgreSQL 18 would skip through the key, a search for each GPU, where the index by time leads to a few blocks.
+        func.set_config("enable_indexscan", "off", True),
         # They would take longer to start, and processors that ingest needs.
         func.set_config("max_parallel_workers_per_gather", "0", True),
         func.array_agg(tables.watermarks.c.rollup),
@@ -150,13 +157,18 @@ class Reader:
         rows: int,
     ) -> list[Block]:
         """What was measured: at most `rows` rows, in a block for each device that has any."""
-        made = series_statement(source, measures, stored(segments), points.grid)
+        made = series_statement(source, measures, stored(segments), points.grid, _whole(source, node, points))
         found = await self.fetch(made.statement, bounds(segments, points) | _whose(node) | {"rows": rows})
-        if not source.is_per_gpu:
-            return [Block(None, _times(found), made.converted(found))] if found else []
-        return [
-            Block(device, _times(of_device), made.converted(of_device)) for device, of_device in _by_device(node, found)
-        ]
+
+        def blocks() -> list[Block]:
+            if not source.is_per_gpu:
+                return [Block(None, _times(found), made.converted(found))] if found else []
+            return [
+                Block(device, _times(of_device), made.converted(of_device))
+                for device, of_device in _by_device(node, found)
+            ]
+
+        return await beside(blocks, len(found))
 
     async def read_growth(
         self,
@@ -179,6 +191,18 @@ class Reader:
     async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> "list[asyncpg.Record]":
         """The rows of a statement, within the time limit."""
         return await self._connection.fetch(statement.sql, *statement.arguments(values), timeout=self._seconds)
+
+
+async def beside(make: Callable[[], T], rows: int) -> T:
+    """What is made of so many rows: of many, beside the event loop, which also answers heartbeats."""
+    return await asyncio.to_thread(make) if rows > FEW_ROWS else make()
+
+
+def _whole(source: Source, node: KnownNode, points: Points) -> Table | None:
+    """The rollup whose rows are the points themselves; none where a device has several numbers, and so several rows."""
+    if source.is_per_gpu and len(node.gpus) > len(set(node.gpus.values())):
+        return None
+    return next((ROLLED[rollup.table] for rollup in source.rollups if rollup.width == points.width), None)
 
 
 def _whose(node: KnownNode) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Names in it come from `tables.py` alone, values are parameters: `start_0`, `end_
 what the grid needs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -89,20 +89,42 @@ def series(select_: Select[Any], first: int, selected: Sequence[Selected]) -> Se
 
 @lru_cache(maxsize=512)
 def series_statement(
-    source: Source, measures: tuple[Measure, ...], tables: tuple[Table, ...], grid: Grid
+    source: Source, measures: tuple[Measure, ...], tables: tuple[Table, ...], grid: Grid, whole: Table | None = None
 ) -> SeriesStatement:
-    """A node's points, from the segments of these tables.
+    """A node's points, from the segments of these tables. The rows of `whole`, one of them, are points as they are.
 
     Wants `node_key`; per GPU also `gpus`, the numbers to read, and `devices`, a device's place for each
     number. Ordered by device and time; `rows` is the most it gives.
     """
     if tables == (source.table,):
         return _from_samples(source, measures, grid)
+    together = {place: table for place, table in enumerate(tables) if table is not whole}
+    found = [
+        *([_grouped(source, measures, together, grid)] if together else []),
+        *(_rows(source, measures, table, place) for place, table in enumerate(tables) if table is whole),
+    ]
+    points = union_all(*(statement for statement, _ in found)).subquery("points")
+    key = [points.c.time, *([points.c.device] if source.is_per_gpu else [])]
+    return series(select(points).order_by(*reversed(key)), len(key), found[0][1])
+
+
+def _grouped(
+    source: Source, measures: Sequence[Measure], tables: Mapping[int, Table], grid: Grid
+) -> tuple[Select[Any], list[Selected]]:
+    """Points of which each is of what several rows, of several tables, tell."""
     key_of = _numbered if source.is_per_gpu else lambda _: []
     found = partials(source, measures, tables, grid, key_of, _filters(source))
     key = [grid.bucket(found.c.moment).label("time"), *([found.c.device] if source.is_per_gpu else [])]
     selected = [of.of_partials(found.c, measure) for measure in measures]
-    return series(select(*key, *labelled(selected)).group_by(*key).order_by(*reversed(key)), len(key), selected)
+    return select(*key, *labelled(selected)).group_by(*key), selected
+
+
+def _rows(source: Source, measures: Sequence[Measure], table: Table, place: int) -> tuple[Select[Any], list[Selected]]:
+    """Points that are rows of a rollup."""
+    selected = [of.of_row(table, measure) for measure in measures]
+    key = [table.c.time, *([_device(table)] if source.is_per_gpu else [])]
+    rows = select(*key, *labelled(selected))
+    return rows.where(*within(table, place), *(condition(table) for condition in _filters(source))), selected
 
 
 @lru_cache(maxsize=64)
@@ -183,13 +205,15 @@ def labelled(selected: list[Selected]) -> list[Label[Any]]:
 
 def partials(
     source: Source,
-    measures: tuple[Measure, ...],
-    tables: tuple[Table, ...],
+    measures: Sequence[Measure],
+    tables: Mapping[int, Table],
     grid: Grid,
     key: Callable[[Table], list[ColumnElement[Any]]],
     filters: Sequence[Filter],
 ) -> Subquery:
     """Each segment's partial results by `moment` and `key`: rows of a rollup, or samples grouped to be like them.
+
+    `tables` has those of the segments by their places.
 
     Where many rows of a rollup make one point, each segment is added up by itself: there is less to put together.
     """
@@ -197,7 +221,7 @@ def partials(
     needed = dict.fromkeys(part for measure in measures for part in of.parts(measure))
     adds_up = (grid is Grid.WHOLE or not key(source.table)) and all(part.adds_up for part in needed)
     found = []
-    for place, table in enumerate(tables):
+    for place, table in tables.items():
         is_rollup = table is not source.table
         is_grouped = adds_up or not is_rollup
         moment = (func.max(table.c.time) if is_grouped else table.c.time).label("moment")
