@@ -93,7 +93,14 @@ async def service(
         await stack.enter_async_context(_background("registry", registry.run(), on_failure))
         heard = News(database, gateway_id, clock, members=registry.members, act=registry.act)
         await stack.enter_async_context(_background("listener", heard.run(), on_failure))
-        ingest = Ingest(database, engine, clock, meters, capacity_bytes=settings.ingest_buffer_bytes)
+        ingest = Ingest(
+            database,
+            engine,
+            clock,
+            meters,
+            capacity_bytes=settings.ingest_buffer_bytes,
+            flush_seconds=settings.flush_seconds,
+        )
         flusher = await stack.enter_async_context(_background("ingest", ingest.run(), on_failure))
         stack.push_async_callback(ingest.drain, flusher)
         gpu_events = GpuEvents(database, clock)

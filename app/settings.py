@@ -41,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_timeout_ms: int = 90_000
     retention: Retention = Retention()
     ingest_buffer_bytes: int = 64 * 1024 * 1024
+    flush_interval_ms: int = 1000
     query_timeout_ms: int = 30_000
     token_renewal: bool = True
     creations_per_minute: int = 600
@@ -62,6 +63,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Where people and workers reach the service, base path included, no slash at the end."""
         scheme = "https" if self.tls_cert else "http"
         return self.public_url or f"{scheme}://localhost:{self.port}{self.base_path}"
+
+    @property
+    def flush_seconds(self) -> float:
+        """How far apart batches are, in seconds: as it is set, but a heartbeat must be stored long before the next."""
+        return min(self.flush_interval_ms, self.heartbeat_interval_ms / 10) / 1000
 
     @property
     def websocket_url(self) -> str:
@@ -206,6 +212,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "heartbeat_timeout_ms": setting_values.integer(200, _DAY_MS),
     **dict.fromkeys(_RETENTIONS, setting_values.retention),
     "ingest_buffer_bytes": setting_values.integer(1024 * 1024, 1024**4),
+    "flush_interval_ms": setting_values.integer(0, 1000),
     "query_timeout_ms": setting_values.integer(10, _DAY_MS),
     "token_renewal": setting_values.boolean,
     "creations_per_minute": setting_values.integer(0, 1_000_000),

@@ -1,5 +1,8 @@
 """The buffer between sockets and tables: bounded, flushed by rows or by time, acknowledged after commit.
 
+A batch costs what some hundred rows cost, however few it has: they keep a distance, and what comes after a pause is
+stored at once.
+
 Full means that `put` waits after it has taken its frame, so that no other is read from that socket: TCP slows its worker,
 nothing is dropped. A batch leaves the buffer only when it is stored; trouble of the database's is waited out.
 """
@@ -24,7 +27,6 @@ from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
 
 FLUSH_ROWS: Final = 20_000
-FLUSH_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = (0.1, 5.0)
 DRAIN_SECONDS: Final = 20.0
 
@@ -56,7 +58,14 @@ class Ingest:
     """Owned by the composition root, which runs `run` as a task and calls `drain` when all sockets are gone."""
 
     def __init__(
-        self, database: Database, engine: StorageEngine, clock: Clock, meters: Meters, *, capacity_bytes: int
+        self,
+        database: Database,
+        engine: StorageEngine,
+        clock: Clock,
+        meters: Meters,
+        *,
+        capacity_bytes: int,
+        flush_seconds: float,
     ) -> None:
         self._database = database
         self._meters = meters
@@ -65,6 +74,9 @@ class Ingest:
         self._clock = clock
         self._high = capacity_bytes
         self._low = capacity_bytes // 2
+        self._distance = flush_seconds
+        self._next_flush = 0.0
+        """Not before, by the loop's clock, unless there is a full batch."""
         self._buffer: deque[_Waiting] = deque()
         self._bytes = 0
         self._rows = 0
@@ -134,12 +146,14 @@ class Ingest:
             )
 
     async def _gather(self) -> None:
-        """Let a batch come together: until it is large, or FLUSH_SECONDS have passed."""
+        """Let a batch come together: until it is large, or the last one is far enough behind."""
+        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(FLUSH_SECONDS):
+            async with asyncio.timeout_at(self._next_flush):
                 await self._is_full_batch.wait()
         except TimeoutError:
-            return
+            pass
+        self._next_flush = loop.time() + self._distance
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

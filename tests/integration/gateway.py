@@ -108,6 +108,7 @@ async def running_gateway(
             public_url=f"http{'s' if tls else ''}://127.0.0.1:{port}",
             jwt_secret=changes.pop("jwt_secret", (SECRET,)),
             database_url="postgresql://the.test/s",
+            flush_interval_ms=changes.pop("flush_interval_ms", 20),
             **changes,
         )
         async with service(settings, database, clock, on_failure=lambda: None) as app:

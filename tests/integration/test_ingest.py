@@ -27,7 +27,8 @@ GPU_METRICS = (850, 80_000, 20_000, 60_000, 720, 2500)
 @asynccontextmanager
 async def running(database: Database, engine: StorageEngine, clock: FakeClock, **options: int) -> AsyncIterator[Ingest]:
     """An ingest whose flusher runs."""
-    ingest = Ingest(database, engine, clock, Meters(), capacity_bytes=options.get("capacity_bytes", 1_000_000))
+    capacity_bytes = options.get("capacity_bytes", 1_000_000)
+    ingest = Ingest(database, engine, clock, Meters(), capacity_bytes=capacity_bytes, flush_seconds=0.05)
     task = asyncio.create_task(ingest.run())
     try:
         yield ingest
@@ -177,7 +178,7 @@ async def test_a_full_buffer_makes_senders_wait(
 ) -> None:
     """At the high mark nobody goes on until a flush has made room; nothing is dropped, and the wait is told whole."""
     meters = Meters()
-    ingest = Ingest(database, engine, clock, meters, capacity_bytes=2000)
+    ingest = Ingest(database, engine, clock, meters, capacity_bytes=2000, flush_seconds=60)
     fates: list[Outcome | AiwmError] = []
     await ingest.put(heartbeat(node_key), 1000, clock.monotonic(), fates.append)
     read_at = clock.monotonic()
@@ -193,6 +194,24 @@ async def test_a_full_buffer_makes_senders_wait(
     await ingest.drain(task)
     assert fates == [Outcome.STORED] * 2
     assert meters.ack_seconds.values()["aiwm_acknowledgement_seconds_sum{}"] == 8
+
+
+async def test_batches_keep_a_distance_unless_there_is_a_full_one(
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int
+) -> None:
+    """What comes after a pause is stored at once, what comes behind it waits for others, and a full batch for nobody."""
+    ingest = Ingest(database, engine, clock, Meters(), capacity_bytes=2000, flush_seconds=60)
+    task = asyncio.create_task(ingest.run())
+    stored: asyncio.Queue[Outcome | AiwmError] = asyncio.Queue()
+    async with asyncio.timeout(10):
+        await ingest.put(heartbeat(node_key), 10, clock.monotonic(), stored.put_nowait)
+        assert await stored.get() is Outcome.STORED
+        await ingest.put(heartbeat(node_key, 1), 10, clock.monotonic(), stored.put_nowait)
+        await asyncio.sleep(0.05)
+        assert stored.empty()
+        await ingest.put(heartbeat(node_key, 2), 2000, clock.monotonic(), stored.put_nowait)
+        assert [await stored.get(), await stored.get()] == [Outcome.STORED] * 2
+    await ingest.drain(task)
 
 
 async def test_a_late_sample_does_not_replace_newer_values(
