@@ -2,12 +2,12 @@
 
 from datetime import datetime
 from typing import Any, Final, Literal
-from uuid import uuid4
 
 import msgspec
 
 from app.clock import timestamp
 from app.errors import AiwmError
+from app.protocol.wire import new_message_id
 
 _encoder: Final = msgspec.json.Encoder()
 
@@ -106,7 +106,7 @@ def connection_accepted(node_id: str, controller_id: str, server_version: str, n
     return _encoder.encode(
         ConnectionAck(
             type="CONNECTION_ACK",
-            message_id=str(uuid4()),
+            message_id=new_message_id(),
             timestamp=timestamp(now),
             status="success",
             node_id=node_id,
@@ -122,7 +122,7 @@ def connection_refused(error: AiwmError, now: datetime) -> bytes:
     return _encoder.encode(
         ConnectionAck(
             type="CONNECTION_ACK",
-            message_id=str(uuid4()),
+            message_id=new_message_id(),
             timestamp=moment,
             status="error",
             error=ErrorBody(code=error.code, message=error.message, timestamp=moment),
@@ -137,7 +137,7 @@ def register_ack(
     return _encoder.encode(
         RegisterAck(
             type="REGISTER_ACK",
-            message_id=str(uuid4()),
+            message_id=new_message_id(),
             timestamp=timestamp(now),
             data=RegisterAckData(
                 status="success",
@@ -166,7 +166,7 @@ def telemetry_rejected(message_id: str, error: AiwmError, now: datetime) -> byte
 
 def _acknowledge(data: TelemetryAckData, now: datetime) -> bytes:
     return _encoder.encode(
-        TelemetryAck(type="TELEMETRY_ACK", message_id=str(uuid4()), timestamp=timestamp(now), data=data)
+        TelemetryAck(type="TELEMETRY_ACK", message_id=new_message_id(), timestamp=timestamp(now), data=data)
     )
 
 
@@ -174,7 +174,7 @@ def token_renewed(token: str, expires_at: datetime, now: datetime) -> bytes:
     """TOKEN_RENEWED: from now on the connection lives as long as this token."""
     data = TokenRenewedData(token, timestamp(expires_at))
     return _encoder.encode(
-        TokenRenewed(type="TOKEN_RENEWED", message_id=str(uuid4()), timestamp=timestamp(now), data=data)
+        TokenRenewed(type="TOKEN_RENEWED", message_id=new_message_id(), timestamp=timestamp(now), data=data)
     )
 
 
