@@ -20,7 +20,7 @@ from app.storage.fleet_series import (
     fleet_statement,
     sum_statement,
 )
-from app.storage.history import Points, Reader, beside, bounds
+from app.storage.history import Moments, Points, Reader, beside, bounds
 from app.storage.measures import Aggregate, Measure, Value
 from app.storage.series import Grid
 from app.storage.sources import Segment, Source, stored
@@ -122,8 +122,9 @@ async def read_groups(
     found = await reader.fetch(made.statement, bounds(segments, points) | groups.values | {"rows": rows})
 
     def blocks() -> list[GroupBlock]:
+        moments = Moments()
         return [
-            GroupBlock(key, [row[0] for row in of_key], made.converted(of_key))
+            GroupBlock(key, moments.of(of_key), made.converted(of_key))
             for key, of_key in ((key, list(each)) for key, each in groupby(found, itemgetter(1)))
         ]
 
@@ -145,10 +146,11 @@ async def read_grown_groups(
     statement = fleet_growth_statement(source, field, used, points.grid, groups.scope)
     values = bounds(segments, points) | groups.values | {"start": start, "rows": rows}
     found = await reader.fetch(statement, values)
+    moments = Moments()
     return [
         GroupBlock(
             key,
-            [row[0] for row in of_key],
+            moments.of(of_key),
             [[int(row[2]) for row in of_key], [None if row[3] is None else round(row[3], 4) for row in of_key]],
         )
         for key, of_key in ((key, list(each)) for key, each in groupby(found, itemgetter(1)))

@@ -33,7 +33,18 @@ from app.quantities import Field
 from app.storage import measures as of
 from app.storage import tables
 from app.storage.measures import Aggregate, Measure, Selected
-from app.storage.series import Filter, Grid, SeriesStatement, growth_steps, labelled, of_node, partials, series, within
+from app.storage.series import (
+    Filter,
+    Grid,
+    SeriesStatement,
+    growth_steps,
+    labelled,
+    of_node,
+    partials,
+    seconds,
+    series,
+    within,
+)
 from app.storage.sources import GPUS_OF_NODES, ROLLED, Source
 from app.storage.statements import Statement
 
@@ -190,7 +201,7 @@ def _grouped(
     time = grid.bucket(found.c.moment)
     by = [time, *([] if scope.group_by is GroupBy.NONE else [key])]
     columns = labelled(selected)
-    statement = select(time.label("time"), key.label("key"), *columns).select_from(joined).group_by(*by)
+    statement = select(seconds(time), key.label("key"), *columns).select_from(joined).group_by(*by)
     if scope.is_chosen:
         type_ = ARRAY(BigInteger) if scope.group_by.has_numbers else ARRAY(Text)
         statement = statement.where(key == any_(bindparam("keys", type_=type_)))

@@ -7,7 +7,7 @@ and no others.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
@@ -161,10 +161,11 @@ class Reader:
         found = await self.fetch(made.statement, bounds(segments, points) | _whose(node) | {"rows": rows})
 
         def blocks() -> list[Block]:
+            moments = Moments()
             if not source.is_per_gpu:
-                return [Block(None, _times(found), made.converted(found))] if found else []
+                return [Block(None, moments.of(found), made.converted(found))] if found else []
             return [
-                Block(device, _times(of_device), made.converted(of_device))
+                Block(device, moments.of(of_device), made.converted(of_device))
                 for device, of_device in _by_device(node, found)
             ]
 
@@ -219,11 +220,20 @@ def _by_device(node: KnownNode, rows: Sequence[Any]) -> Iterator[tuple[Device, l
 
 
 def _growth(device: Device | None, rows: Sequence[Any]) -> Growth:
-    return Growth(device, _times(rows), [int(row[2]) for row in rows], [float(row[3]) for row in rows])
+    return Growth(device, Moments().of(rows), [int(row[2]) for row in rows], [float(row[3]) for row in rows])
 
 
-def _times(rows: Sequence[Any]) -> list[datetime]:
-    return [row[0] for row in rows]
+class Moments(dict[float, datetime]):
+    """Moments by their seconds since 1970: of many series each is made once."""
+
+    def __missing__(self, seconds: float) -> datetime:
+        """One that is new."""
+        moment = self[seconds] = datetime.fromtimestamp(seconds, UTC)
+        return moment
+
+    def of(self, rows: Sequence[Any]) -> list[datetime]:
+        """The times of rows, which stand first in them."""
+        return [self[row[0]] for row in rows]
 
 
 def bounds(segments: Sequence[Segment], points: Points) -> dict[str, Any]:
