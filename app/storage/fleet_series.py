@@ -30,9 +30,10 @@ from sqlalchemy import (
 )
 
 from app.quantities import Field
-from app.storage import measures as of
+from app.storage import measure_columns as of
 from app.storage import tables
-from app.storage.measures import Aggregate, Measure, Selected
+from app.storage.measure_columns import Selected
+from app.storage.measures import Aggregate, Measure
 from app.storage.series import (
     Filter,
     Grid,

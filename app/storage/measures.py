@@ -1,39 +1,11 @@
-"""What becomes of a field's values: one column of an answer for each measure.
+"""What an answer is made of: fields, each with what becomes of its values."""
 
-A measure is computed from samples, or from partial results: the rows of rollups, and samples that were
-grouped to be like them. Values in tables are whole numbers of steps; each measure brings along how its
-columns become units.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
-
-from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    ColumnElement,
-    Double,
-    FromClause,
-    Integer,
-    Table,
-    case,
-    cast,
-    func,
-    literal,
-    null,
-)
-from sqlalchemy.dialects.postgresql import aggregate_order_by, array
-from sqlalchemy.sql.base import ReadOnlyColumnCollection
+from typing import Final, NamedTuple
 
 from app.quantities import COUNT, Field
-from app.storage.quantiles import quantile
 
 Value = float | int | str | None
-Columns = ReadOnlyColumnCollection[str, Any]
-
-AVERAGE_STEPS: Final = 10_000
-"""Averages and percentiles have four decimals, more than any quantity's own resolution."""
 
 
 class Aggregate(StrEnum):
@@ -54,7 +26,7 @@ class Aggregate(StrEnum):
     @property
     def share(self) -> float | None:
         """Of a percentile: the share of values below it."""
-        return int(self[1:]) / 100 if self in _PERCENTILES else None
+        return int(self[1:]) / 100 if self in PERCENTILES else None
 
     @property
     def is_of_counter(self) -> bool:
@@ -62,7 +34,7 @@ class Aggregate(StrEnum):
         return self in (Aggregate.RATE, Aggregate.INCREASE)
 
 
-_PERCENTILES: Final = (Aggregate.P50, Aggregate.P95, Aggregate.P99)
+PERCENTILES: Final = (Aggregate.P50, Aggregate.P95, Aggregate.P99)
 
 
 SAMPLES: Final = Field("samples", "node_key", COUNT)
@@ -74,235 +46,3 @@ class Measure(NamedTuple):
 
     field: Field
     aggregate: Aggregate
-
-
-class Selected(NamedTuple):
-    """The expressions that a measure needs, and what turns their columns into values in units."""
-
-    expressions: tuple[ColumnElement[Any], ...]
-    convert: Callable[..., list[Value]]
-
-
-class Part(NamedTuple):
-    """A column of a partial result: of a column of the samples its count, sum, min, max, last or hist."""
-
-    column: str
-    kind: str
-
-    @property
-    def name(self) -> str:
-        """As rollups call it."""
-        return f"{self.column}_{self.kind}"
-
-    @property
-    def adds_up(self) -> bool:
-        """Whether those of several rows are told by one function."""
-        return self.kind in _ADDED_UP
-
-    def added_up(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
-        """That of several rows. Raises KeyError where it does not add up."""
-        return _ADDED_UP[self.kind](column)
-
-
-_ADDED_UP: Final[dict[str, Callable[..., ColumnElement[Any]]]] = {
-    "count": func.sum,
-    "sum": func.sum,
-    "min": func.min,
-    "max": func.max,
-}
-_KINDS: Final = {
-    Aggregate.AVG: ("count", "sum"),
-    Aggregate.MIN: ("min",),
-    Aggregate.MAX: ("max",),
-    Aggregate.SUM: ("sum",),
-    Aggregate.COUNT: ("count",),
-    Aggregate.LAST: ("last",),
-    **dict.fromkeys(_PERCENTILES, ("hist", "min", "max")),
-}
-
-
-def parts(measure: Measure) -> Iterator[Part]:
-    """The partial results that a measure is made of."""
-    yield from _own_parts(measure)
-    if measure.aggregate.share is not None and measure.field.total:
-        yield Part(measure.field.total, "max")
-
-
-def _own_parts(measure: Measure) -> Iterator[Part]:
-    for kind in _KINDS[measure.aggregate]:
-        yield Part(measure.field.column, kind)
-
-
-def of_sample(table: Table, measure: Measure) -> Selected:
-    """Of one sample every aggregate is the value itself; its count is 1."""
-    column = table.c[measure.field.column]
-    if measure.aggregate is Aggregate.COUNT:
-        return Selected((case((column.is_not(None), literal(1)), else_=null()),), _as_is)
-    return Selected((column,), _divided(_steps(measure.field)))
-
-
-def of_samples(samples: FromClause, measure: Measure) -> Selected:
-    """Of the samples of a bucket, percentiles to the resolution of the samples."""
-    column, field = samples.c[measure.field.column], measure.field
-    match measure.aggregate:
-        case Aggregate.COUNT:
-            return Selected((func.nullif(func.count(column), 0),), _as_is)
-        case Aggregate.LAST:
-            return Selected((_last(column, samples.c.time.desc()),), _divided(_steps(field)))
-        case Aggregate.AVG:
-            return _mean(func.sum(column), func.count(column), field)
-        case Aggregate.SUM:
-            return _sum(func.sum(column), field, is_decimal=isinstance(column.type, BigInteger))
-        case Aggregate.MIN | Aggregate.MAX as extreme:
-            return Selected((getattr(func, extreme.value)(column),), _divided(_steps(field)))
-        case percentile:
-            return Selected((func.percentile_cont(percentile.share).within_group(column),), _rounded(_steps(field)))
-
-
-def of_partials(partials: Columns, measure: Measure) -> Selected:
-    """The same of a bucket's partial results; they are in the order of their `moment`."""
-    return _told(measure, lambda part: _merged(partials, measure.field, part))
-
-
-def of_row(rollup: Table, measure: Measure) -> Selected:
-    """The same of a bucket that is a row of a rollup: there is nothing to put together."""
-    return _told(measure, lambda part: partial(rollup, measure.field, part, is_rollup=True))
-
-
-def _told(measure: Measure, part_of: Callable[[Part], ColumnElement[Any]]) -> Selected:
-    """A measure by the parts that it is made of, each of a whole bucket."""
-    field, by_kind = measure.field, {part.kind: part_of(part) for part in _own_parts(measure)}
-    match measure.aggregate:
-        case Aggregate.COUNT:
-            return Selected((cast(func.nullif(by_kind["count"], 0), BigInteger),), _as_is)
-        case Aggregate.AVG:
-            return _mean(by_kind["sum"], by_kind["count"], field)
-        case Aggregate.SUM:
-            return _sum(by_kind["sum"], field, is_decimal=True)
-        case Aggregate.MIN | Aggregate.MAX | Aggregate.LAST as one:
-            return Selected((by_kind[one.value],), _divided(_steps(field)))
-        case _:
-            total = part_of(Part(field.total, "max")) if field.total else literal(_steps(field))
-            return _percentile(measure, by_kind["hist"], by_kind["min"], by_kind["max"], total)
-
-
-def _merged(partials: Columns, field: Field, part: Part) -> ColumnElement[Any]:
-    """A part of a bucket from its partial results."""
-    column = partials[part.name]
-    match part.kind:
-        case "last":
-            # A device that became another model within a bucket has two numbers in it, the later one is higher.
-            order = [partials["moment"].desc(), *([partials["number"].desc()] if "number" in partials else [])]
-            return _last(column, *order)
-        case "hist" if field.scale is not None:
-            # Added up element by element.
-            counts: array[Any] = array(
-                [func.sum(column[place]) for place in range(1, field.scale.buckets + 3)], type_=BigInteger
-            )
-            return case((func.count(column) > 0, cast(counts, ARRAY(BigInteger))), else_=null())
-        case _:
-            return part.added_up(column)
-
-
-def partial(table: Table, field: Field | None, part: Part, *, is_rollup: bool) -> ColumnElement[Any]:
-    """A partial result of a table: as a rollup has it, or of grouped samples. `field` is the part's own."""
-    if is_rollup:
-        return table.c[SAMPLES.name if part.column == SAMPLES.column else part.name]
-    column = table.c[part.column]
-    match part.kind:
-        case "last":
-            return _last(column, table.c.time.desc())
-        case "hist" if field is not None and field.scale is not None:
-            scale, steps = field.scale, 1 if field.total else _steps(field)
-            share = column / cast(func.nullif(table.c[field.total], 0), Double) if field.total else column
-            counted = cast(share, Double), cast(scale.low * steps, Double), cast(scale.high * steps, Double)
-            hist = func.histogram(*counted, cast(scale.buckets, Integer), type_=ARRAY(Integer))
-            return hist.filter(share.is_not(None))  # TimescaleDB's counts a NULL as 0
-        case kind:
-            return getattr(func, kind)(column)  # type: ignore[no-any-return]
-
-
-def _last(column: ColumnElement[Any], *newest_first_by: ColumnElement[Any]) -> ColumnElement[Any]:
-    # TimescaleDB's last() is not there on PostgreSQL alone.
-    newest_first = aggregate_order_by(column, *newest_first_by)
-    present = func.array_agg(newest_first, type_=ARRAY(column.type)).filter(column.is_not(None))
-    return present[1]
-
-
-def _mean(total: ColumnElement[Any], count: ColumnElement[Any], field: Field) -> Selected:
-    """A total of steps by how many values it is of; NULL of none."""
-    quantity, divisor = field.quantity, func.nullif(count, 0)
-    if quantity is None or quantity.high * AVERAGE_STEPS > _EXACT / _SAMPLES:
-        return average(total / divisor, field)
-    # PostgreSQL's own averages are decimals, which take several times as long. Here doubles hold every whole number.
-    mean = cast(total, Double) * (AVERAGE_STEPS // _steps(field)) / divisor
-    half = func.sign(mean) / 2 if quantity.low < 0 else 0.5
-    return Selected((func.trunc(mean + half) / AVERAGE_STEPS,), list)
-
-
-_EXACT: Final = 2**53
-"""Up to here a double holds every whole number."""
-_SAMPLES: Final = 10**5
-"""More samples than a group of them usually has; with more of the greatest values the last decimal is not sure."""
-
-
-def average(steps: ColumnElement[Any], field: Field) -> Selected:
-    """An average that was computed in steps."""
-    rounded = func.round(steps * (AVERAGE_STEPS // _steps(field)))
-    if field.quantity is not None and field.quantity.high * AVERAGE_STEPS < 2**63:
-        return Selected((cast(rounded, BigInteger),), _divided(AVERAGE_STEPS))
-    return Selected((rounded,), _divided_decimal(AVERAGE_STEPS))  # takes asyncpg several times as long
-
-
-def _sum(total: ColumnElement[Any], field: Field, *, is_decimal: bool) -> Selected:
-    return Selected((total,), (_divided_decimal if is_decimal else _divided)(_steps(field)))
-
-
-def _percentile(
-    measure: Measure,
-    hist: ColumnElement[Any],
-    least: ColumnElement[Any],
-    greatest: ColumnElement[Any],
-    total: ColumnElement[Any],
-) -> Selected:
-    """What a histogram says is read here, not in the database."""
-    field, scale, share = measure.field, measure.field.scale, measure.aggregate.share
-    if scale is None or share is None:
-        raise ValueError(f"{field.name} has no histogram")
-    steps = _steps(field)
-
-    def convert(hists: list[Any], least: list[Any], greatest: list[Any], units: list[Any]) -> list[Value]:
-        found = (
-            hist and quantile(hist, scale, unit, share, low, high)
-            for hist, low, high, unit in zip(hists, least, greatest, units, strict=True)
-        )
-        # Of sizes without a total only the extremes are known.
-        told = (high if value is None else value for value, high in zip(found, greatest, strict=True))
-        return [None if value is None else round(value / steps, 4) for value in told]
-
-    return Selected((cast(hist, ARRAY(BigInteger)), least, greatest, total), convert)
-
-
-def _steps(field: Field) -> int:
-    return 1 if field.quantity is None else field.quantity.steps_per_unit
-
-
-def _as_is(column: list[Any]) -> list[Value]:
-    return column
-
-
-def _divided(steps: int) -> Callable[[Sequence[Any]], list[Value]]:
-    if steps == 1:
-        return list
-    # One division of whole numbers gives the float nearest to the decimal: 45.2, never 45.199999999.
-    return lambda column: [None if value is None else value / steps for value in column]
-
-
-def _divided_decimal(steps: int) -> Callable[[Sequence[Any]], list[Value]]:
-    if steps == 1:
-        return lambda column: [None if value is None else int(value) for value in column]
-    return lambda column: [None if value is None else int(value) / steps for value in column]
-
-
-def _rounded(steps: int) -> Callable[[Sequence[Any]], list[Value]]:
-    return lambda column: [None if value is None else round(value / steps, 4) for value in column]

@@ -30,8 +30,9 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import Grouping
 
 from app.quantities import Field
-from app.storage import measures as of
-from app.storage.measures import Measure, Selected, Value
+from app.storage import measure_columns as of
+from app.storage.measure_columns import Selected
+from app.storage.measures import Measure, Value
 from app.storage.sources import Source
 from app.storage.statements import Statement, compiled
 
