@@ -136,6 +136,15 @@ async def test_time_and_node_filters_reach_the_partitions(logins: Database, engi
     assert "nodes_id_key" in day, day
 
 
+async def test_devices_are_looked_up_for_those_who_ask_for_them(logins: Database) -> None:
+    """A question of the whole fleet that tells no GPUs apart never joins them."""
+    async with as_login(logins, "free") as connection:
+        for view in ("gpu_heartbeats", "gpu_metrics", "gpu_metrics_5m", "gpu_metrics_1h", "gpu_metrics_1d"):
+            joined = await plan(connection, f"SELECT gpu_model, count(*) FROM history.{view} GROUP BY gpu_model")
+            alone = await plan(connection, f"SELECT time, count(*) FROM history.{view} GROUP BY time")
+            assert (" gpus g" in joined, " gpus g" in alone) == (True, False), (joined, alone)
+
+
 async def plan(connection: Connection, query: str) -> str:
     """How a query would run. Sequential scans are made dear: tables of tests are too small for an index."""
     await connection.execute("SET enable_seqscan = off")
@@ -187,13 +196,28 @@ async def test_another_role_is_left_alone(database: Database) -> None:
 
 @pytest.mark.parametrize("server", WITH_ROLES, indirect=True)
 async def test_a_login_has_limits_of_its_own(logins: Database) -> None:
-    """A time limit, read-only, the views on the path, few connections: the group's would not be inherited."""
+    """A time limit, read-only, one processor, the views on the path, few connections: the group's would not be inherited."""
     async with as_login(logins, "bound") as connection:
         assert await connection.fetchval("SHOW statement_timeout") == "1min"
         assert await connection.fetchval("SHOW default_transaction_read_only") == "on"
+        assert await connection.fetchval("SHOW jit") == "off"
+        assert await connection.fetchval("SHOW max_parallel_workers_per_gather") == "0"
         assert await connection.fetchval("SELECT count(*) FROM nodes") == 2
         row = await connection.fetchrow("SELECT rolconnlimit, rolsuper FROM pg_roles WHERE rolname = 'bound'")
         assert tuple(row or ()) == (analysts.CONNECTIONS, False)
+
+
+@pytest.mark.parametrize("server", WITH_ROLES, indirect=True)
+async def test_an_upgrade_reaches_the_logins_that_there_are(logins: Database) -> None:
+    """They run on one processor from then on; on the way down they are as they were."""
+    settings = text("SELECT rolconfig FROM pg_roles WHERE rolname = 'bound'")
+    await schema.downgrade(logins, "0017")
+    async with logins.transaction() as connection:
+        before = await connection.scalar(settings)
+    await schema.upgrade(logins)
+    async with logins.transaction() as connection:
+        after = await connection.scalar(settings)
+    assert after == [*(before or ()), "jit=off", "max_parallel_workers_per_gather=0"]
 
 
 @pytest.mark.parametrize("server", WITH_ROLES, indirect=True)
