@@ -197,7 +197,7 @@ def application(
         connections=gateway.registry,
         websocket_url=settings.websocket_url,
         download=Download(f"{settings.url}/install/{daemon_file.NAME}", daemon.sha256 if daemon else ""),
-        allowance=Allowance(settings.creations_per_minute),
+        allowance=Allowance(settings.creations_per_minute, clock),
     )
     fleet = Fleet(
         asked,

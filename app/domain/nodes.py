@@ -86,7 +86,6 @@ class Nodes:
     async def create(self, caller: Caller, draft: NodeDraft) -> Node:
         """A new node, pending, owned by the caller's org; an admin may name another. Raises TooManyRequests."""
         now = self._now()
-        self._allowance.check(caller, "nodes", now)
         new = NewNode(
             id=self._new_id(now),
             name=draft.name,
@@ -98,8 +97,8 @@ class Nodes:
             created_by=caller.subject,
             created_at=now,
         )
-        async with self._deed_of(caller) as connection:
-            await self._allowance.take(connection, caller, "nodes", now)
+        async with self._allowance.turn(caller, "nodes"), self._deed_of(caller) as connection:
+            await self._allowance.take(connection, caller, "nodes", self._now())
             await storage.create(connection, new)
             node = _there(await storage.find(connection, new.id, None))
             detail = {"name": node.name, "role": node.role}
@@ -150,8 +149,7 @@ class Nodes:
 
         Raises NodeNotFound or TooManyRequests.
         """
-        self._allowance.check(caller, "tokens", self._now())
-        async with self._deed_of(caller) as connection:
+        async with self._allowance.turn(caller, "tokens"), self._deed_of(caller) as connection:
             await self._allowance.take(connection, caller, "tokens", self._now())
             node = _there(await storage.find_locked(connection, node_id, _org(caller)))
             generation = node.token_generation + revoke_previous

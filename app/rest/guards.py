@@ -57,7 +57,8 @@ async def provide_caller(request: Request[Caller, None, State]) -> Caller:
 def requires(role: CallerRole) -> Guard:
     """A guard that lets in this role and those above it. Raises Forbidden."""
 
-    def guard(connection: ASGIConnection[Any, Caller, None, State], _: BaseRouteHandler) -> None:
+    # Litestar would run a plain function in a thread, and a thread that waits for its turn makes all others wait for theirs.
+    async def guard(connection: ASGIConnection[Any, Caller, None, State], _: BaseRouteHandler) -> None:
         if _RANK[connection.user.role] < _RANK[role]:
             raise Forbidden(f"Insufficient permissions: this needs the role {role.value}")
 

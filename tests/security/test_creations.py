@@ -62,6 +62,30 @@ async def test_who_was_refused_costs_the_database_nothing(
     assert (await create(api), asked) == (201, 1)
 
 
+async def test_a_caller_takes_one_connection_at_a_time(
+    database: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much it creates at once; the others of those that requests may have are for others."""
+    inside, most = 0, 0
+    take = allowances.take
+
+    async def watched(*arguments: Any) -> Any:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        try:
+            return await take(*arguments)
+        finally:
+            inside -= 1
+
+    monkeypatch.setattr(allowances, "take", watched)
+    async with rest_api(database, clock, creations_per_minute=10) as api:
+        found = await asyncio.gather(*(create(api) for _ in range(20)))
+        assert sorted(found) == [201] * 10 + [429] * 10
+        assert most == 1
+        await asyncio.gather(create(api, org=OTHER_ORG), create(api, org=OTHER_ORG))
+
+
 async def test_each_has_its_own(api: Api) -> None:
     """Another org's caller, tokens beside nodes; admins have no limit."""
     node_id = (await api.new_node())["_id"]
