@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.clock import Clock
 from app.domain.auth import NodeClaims
 from app.domain.batches import Batches
+from app.domain.pace import Pace
 from app.errors import AiwmError, InvalidToken, NodeInactive, NodeNotFound, StorageUnavailable, TokenExpired
 from app.model import GpuDevice, Hardware, Sample
 from app.protocol.session import Close, CloseCode
@@ -66,16 +67,21 @@ class Registry:
         self._gateway_id = gateway_id
         self._clock = clock
         self._members: dict[str, Member] = {}
+        self._pace = Pace(clock)
+        self._waiting: dict[str, Link] = {}
         self._admissions = Batches(self._claim, attrgetter("node_id"), most=BATCH)
         self._registrations = Batches(self._register, attrgetter("node_key"), most=BATCH)
         self._departures: dict[tuple[int, int], Departure] = {}
         self._departed = asyncio.Event()
 
-    async def join(self, claims: NodeClaims, link: Link) -> Member:
+    async def join(self, claims: NodeClaims, link: Link) -> Member | None:
         """Admit a connection; an older one of the same node is hung up on.
 
-        Raises NodeNotFound, NodeInactive, InvalidToken (revoked), TokenExpired, StorageUnavailable.
+        A node that comes too often waits first. None where meanwhile a newer connection of it came, and this one was hung
+        up on. Raises NodeNotFound, NodeInactive, InvalidToken (revoked), TokenExpired, StorageUnavailable.
         """
+        if not await self._wait(claims.node_id, link):
+            return None
         if claims.expires_at <= self._clock.now():
             raise TokenExpired
         claim = await self._admissions.ask(Admission(claims.node_id, claims.generation))
@@ -98,6 +104,22 @@ class Registry:
         )
         self._enter(member)
         return member
+
+    async def _wait(self, node_id: str, link: Link) -> bool:
+        """Until the node may come in; False where a newer connection waits in this one's place."""
+        if (former := self._waiting.pop(node_id, None)) is not None:
+            former.hang_up(TAKEN_OVER)
+        while (seconds := self._pace.step(node_id)) > 0:
+            self._waiting[node_id] = link
+            try:
+                await self._clock.sleep(seconds)
+            finally:
+                is_newest = self._waiting.get(node_id) is link
+                if is_newest:
+                    del self._waiting[node_id]
+            if not is_newest:
+                return False
+        return True
 
     def _enter(self, member: Member) -> None:
         """Two connections may have claimed the node at once: the higher epoch stays, whoever comes here first."""

@@ -186,6 +186,8 @@ class _Conversation:
             _log.debug("Refused: %s.", error.code)
             await self._carry_out(self._session.refuse(error), 0)
             return
+        if member is None:
+            return
         self.member = member
         welcome(self._socket.scope)
         logs.about(connection=self._name, node=member.node_id)

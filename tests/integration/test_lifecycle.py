@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.clock import timestamp
+from app.domain.pace import AT_ONCE, EVERY_SECONDS, Pace
 from app.storage.database import Database
 from tests.fakes import FakeClock
 from tests.frames import heartbeat, metrics, register
@@ -147,6 +148,35 @@ async def test_a_takeover_keeps_the_node_online(gateway: Gateway) -> None:
             gateway.clock.advance(1)
             await beat(gateway, second)
             assert await gateway.status(node_id) == ("online", True)
+
+
+async def test_a_node_that_comes_too_often_waits_in_silence(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer connection waits in the place of the one before, and is let in when it is time."""
+    waits: list[float] = []
+    step = Pace.step
+
+    def watched(pace: Pace, node_id: str) -> float:
+        waits.append(step(pace, node_id))
+        return waits[-1]
+
+    async def how_many_came() -> int:
+        return len(waits)
+
+    monkeypatch.setattr(Pace, "step", watched)
+    node_id = await gateway.create_node()
+    token = await gateway.make_token(node_id)
+    for _ in range(AT_ONCE):
+        async with gateway.worker(token) as worker:
+            await greet(worker)
+    async with gateway.worker(token) as former:
+        await eventually(how_many_came, AT_ONCE + 1)
+        async with gateway.worker(token) as newest:
+            assert await former.closed() == 4409
+            await gateway.becomes(node_id, "offline", connected=False)
+            gateway.clock.advance(EVERY_SECONDS)
+            await greet(newest)
+            assert await gateway.status(node_id) == ("installing", True)
+    assert waits == [0] * AT_ONCE + [EVERY_SECONDS, EVERY_SECONDS, 0]
 
 
 async def test_a_restart_leaves_nobody_falsely_connected_and_flaps_nobody(database: Database, clock: FakeClock) -> None:
