@@ -160,8 +160,9 @@ class HttpProtocol(HttpToolsProtocol):
     # The end.
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is over."""
+        """It is over; uvicorn itself would tell only the handler of the last request that has come, which may not run yet."""
         self._rest()
+        self._hang_up()
         self._stall.end()
         if self._place is not None:
             self._place.leave()

@@ -71,9 +71,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             super().handle_cont(event)
 
     def handle_ping(self) -> None:
-        """Answer, unless the peer does not take its answers."""
+        """Answer, unless the peer does not take its answers, or has asked so often that it is about to go."""
         self._nothings += 1
-        if self.writable.is_set():
+        if self.writable.is_set() and self._nothings <= PIECES_OF_NOTHING:
             super().handle_ping()
         else:
             self.conn.data_to_send()

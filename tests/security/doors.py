@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -56,8 +56,12 @@ class Doors:
 
     async def are_left(self) -> None:
         """Wait until no connection is there."""
+        await self.become(lambda: len(self.connections), 0)
+
+    async def become(self, look: Callable[[], int], wanted: int) -> None:
+        """Wait until there are so many."""
         async with asyncio.timeout(SECONDS):
-            while self.connections:
+            while look() != wanted:
                 await asyncio.sleep(0.01)
 
 

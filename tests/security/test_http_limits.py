@@ -180,6 +180,19 @@ async def test_requests_that_do_not_wait_for_answers(there: Doors) -> None:
     assert len(there.app.clients) < 200
 
 
+async def test_who_is_gone_is_answered_no_more(there: Doors) -> None:
+    """Nor is the first of three requests that came at once: an answer on a wire that is cut is a traceback in the log."""
+    there.app.may_read.clear()
+    await there.open((POST + b"Content-Length: 1\r\n\r\nx") * 3)
+    await there.become(lambda: len(there.app.clients), 1)
+    for each in there.connections:
+        each.transport.abort()
+    await there.are_left()
+    there.app.may_read.set()
+    await there.become(lambda: len(there.server.server_state.tasks), 0)
+    assert there.app.taken == []
+
+
 async def test_what_is_no_http(there: Doors) -> None:
     """400 in the shape that all errors have."""
     assert refused(await (await there.open(b"\x16\x03\x01\x02\x00hello\r\n\r\n")).rest())[0] == 400
