@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import click
@@ -52,22 +53,31 @@ def db_status(settings: Settings, as_json: bool) -> None:  # noqa: FBT001
 @click.option("--role", "login", required=True, help="Name of the login.")
 @click.option("--org", "org_id", help="The one organisation it sees; without, all of them.")
 @click.option("--password-file", type=click.Path(path_type=Path, exists=True), help="Else one is made and printed.")
+@click.option("--drop", is_flag=True, help="Drop the login instead.")
 @click.pass_obj
-def analyst(settings: Settings, login: str, org_id: str | None, password_file: Path | None) -> None:
-    """Make a read-only login for SQL, or give it a new password."""
+def analyst(settings: Settings, login: str, org_id: str | None, password_file: Path | None, drop: bool) -> None:  # noqa: FBT001
+    """Make a read-only login for SQL, give it a new password, or drop it."""
+    if drop:
+        if org_id is not None or password_file is not None:
+            raise click.UsageError("--drop goes with --role alone.")
+        with server.visited_url(settings) as url:
+            asyncio.run(_with_analysts(url, settings, lambda database: analysts.drop(database, login)))
+        click.echo(f"The login {login} is dropped.", err=True)
+        return
     password = analysts.read_password(password_file) if password_file else analysts.new_password()
     with server.visited_url(settings) as url:
-        asyncio.run(_make_analyst(url, settings, analysts.Analyst(login, org_id), password))
+        made = analysts.Analyst(login, org_id)
+        asyncio.run(_with_analysts(url, settings, lambda database: analysts.make(database, made, password)))
     click.echo(f"The login {login} sees {'organisation ' + org_id if org_id else 'every organisation'}.", err=True)
     if password_file is None:
         click.echo(password)
 
 
-async def _make_analyst(url: str, settings: Settings, analyst: analysts.Analyst, password: str) -> None:
+async def _with_analysts(url: str, settings: Settings, act: Callable[[Database], Awaitable[None]]) -> None:
     database = Database(url, pool_size=1)
     try:
         await server.wait_for(database, settings, SystemClock())
-        await analysts.make(database, analyst, password)
+        await act(database)
     finally:
         await database.close()
 

@@ -24,6 +24,7 @@ from app.protocol.session import Close, CloseCode
 from app.storage import connections, gateways, gpus, news
 from app.storage.connections import Admission, Claim, Departure
 from app.storage.database import Database
+from app.storage.events import acts_from
 from app.storage.gpus import KnownGpu
 from app.storage.news import Standing
 from app.storage.returns import Registration, register_returning
@@ -139,11 +140,12 @@ class Registry:
         self._departures[member.node_key, member.epoch] = departure
         self._departed.set()
 
-    async def register(self, member: Member, hardware: Hardware) -> datetime:
+    async def register(self, member: Member, hardware: Hardware, address: str | None) -> datetime:
         """Store a node's hardware, waiting out a database that is away. Returns when it was registered."""
         while True:
             try:
-                gpus, now = await self._registrations.ask(Registration(member.node_key, member.epoch, hardware))
+                asked = Registration(member.node_key, member.epoch, hardware, address)
+                gpus, now = await self._registrations.ask(asked)
             except StorageUnavailable:
                 await self._clock.sleep(RETRY_SECONDS)
             else:
@@ -172,6 +174,7 @@ class Registry:
             )
             for each in registrations:
                 if each.node_key not in found:
+                    await acts_from(connection, each.address)
                     found[each.node_key] = await connections.register(
                         connection, each.node_key, each.epoch, each.hardware, now
                     )

@@ -76,3 +76,18 @@ async def make(database: Database, analyst: Analyst, password: str) -> None:
             f"`CREATE ROLE {_GROUP} NOLOGIN` if there is none, `GRANT {_GROUP} TO user WITH ADMIN OPTION` and "
             "`ALTER ROLE user CREATEROLE`, for the user of AIWM_DATABASE_URL; then try again."
         ) from None
+
+
+async def drop(database: Database, login: str) -> None:
+    """Drop the login; what it still has open is refused from then on. Raises StartupError where there is none of this name."""
+    try:
+        async with database.driver_transaction() as connection:
+            await connection.execute("SELECT aiwm.drop_analyst($1)", login)
+    except asyncpg.UndefinedObjectError as refused:
+        raise StartupError(str(refused)) from None
+    except (asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError):
+        raise StartupError("The schema is too old for this: run `aiwm db upgrade` first.") from None
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.DependentObjectsStillExistError) as error:
+        raise StartupError(
+            f"The login {login!r} was not dropped ({error}): an administrator of the server can drop the role."
+        ) from None

@@ -22,6 +22,19 @@ POOL_SECONDS: Final = 5.0
 NO_LIMIT: Final = 365 * 86_400.0
 """A statement's timeout in seconds where it may take as long as it takes: to asyncpg, None is COMMAND_SECONDS."""
 
+# Not an advisory lock, which every login of the database may hold. Like one it ends with its connection: a backend is known
+# by its number and its start. Where another user's start is not shown, the number alone counts.
+_BEGIN_JOB: Final = """
+    INSERT INTO jobs AS j (job, pid, backend_start)
+    VALUES ($1, pg_backend_pid(), (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()))
+    ON CONFLICT (job) DO UPDATE SET pid = excluded.pid, backend_start = excluded.backend_start
+    WHERE NOT EXISTS (
+        SELECT FROM pg_stat_activity a
+        WHERE a.pid = j.pid AND a.pid <> excluded.pid AND coalesce(a.backend_start, j.backend_start) = j.backend_start)
+    RETURNING true
+"""
+_END_JOB: Final = "UPDATE jobs SET pid = NULL, backend_start = NULL WHERE job = $1 AND pid = pg_backend_pid()"
+
 _AWAY: Final = (
     OSError,  # refused, reset, no such socket
     TimeoutError,  # a server that is stopped answers nothing
@@ -118,14 +131,14 @@ class Database:
         """
         async with self._connection() as connection:
             driver: Any = (await connection.get_raw_connection()).driver_connection
-            if not await driver.fetchval("SELECT pg_try_advisory_lock(hashtext($1))", job):
+            if not await driver.fetchval(_BEGIN_JOB, job):
                 yield None
                 return
             try:
                 yield driver
             finally:
                 if not driver.is_closed():
-                    await driver.execute("SELECT pg_advisory_unlock_all()")
+                    await driver.execute(_END_JOB, job)
 
     @asynccontextmanager
     async def own_connection(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:

@@ -60,7 +60,7 @@ async def retake_seat(connection: AsyncConnection, gateway_id: int, seat: str, n
     return taken.first() is not None
 
 
-_SWEEPER: Final = text("SELECT pg_try_advisory_xact_lock(hashtext('aiwm.sweep'))")
+_SWEEPER: Final = text("SELECT 1 FROM jobs WHERE job = 'aiwm.sweep' FOR UPDATE SKIP LOCKED")
 _CLEAR_DEAD_GATEWAYS: Final = text("""
     WITH dead AS (DELETE FROM gateways WHERE seen_at < :dead_before RETURNING gateway_id)
     UPDATE node_state SET gateway_id = NULL, updated_at = :now
@@ -85,7 +85,7 @@ async def sweep(
     Each limit is None while silence proves nothing of that kind: who can't judge at all leaves it to others. Returns
     how many nodes went offline.
     """
-    if (dead_before is None and silent_before is None) or not (await connection.execute(_SWEEPER)).scalar_one():
+    if (dead_before is None and silent_before is None) or not (await connection.execute(_SWEEPER)).all():
         return 0
     if dead_before is not None:
         await connection.execute(_CLEAR_DEAD_GATEWAYS, {"now": now, "dead_before": dead_before})

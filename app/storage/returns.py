@@ -19,11 +19,12 @@ from app.storage.transitions import moves
 
 
 class Registration(msgspec.Struct, frozen=True):
-    """What a connection of this epoch says of its machine."""
+    """What a connection of this epoch says of its machine, and from where; None where that is not known."""
 
     node_key: int
     epoch: int
     hardware: Hardware
+    address: str | None = None
 
 
 _LOOK: Final = text(f"""

@@ -17,6 +17,7 @@ from app.storage.database import Database
 from app.storage.tables import PRIVATE_SCHEMA
 
 INSUFFICIENT_PRIVILEGE: Final = "42501"
+_FIRST: Final = "SELECT pg_advisory_xact_lock(hashtext('aiwm.migrate'))"
 _OF_ENGINE: Final = re.compile(r"\w+_p\d{8}|\w+_rolled|rolling|touched")
 
 
@@ -27,7 +28,10 @@ def is_of_engine(table: str) -> bool:
 
 async def prepare(connection: AsyncConnection) -> None:
     """Our private schema, which also holds Alembic's own table; and one migration at a time."""
-    await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('aiwm.migrate'))"))
+    # Every login may hold an advisory lock, but there are no logins of ours before there are tables.
+    is_there = await connection.scalar(text(f"SELECT to_regclass('{PRIVATE_SCHEMA}.alembic_version') IS NOT NULL"))
+    by = f"LOCK TABLE {PRIVATE_SCHEMA}.alembic_version IN SHARE ROW EXCLUSIVE MODE" if is_there else _FIRST
+    await connection.execute(text(by))
     await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}"))
 
 

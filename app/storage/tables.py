@@ -290,6 +290,26 @@ analysts = Table(
     Column("org_id", Text),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
+login_events = Table(
+    "login_events",
+    metadata,
+    # What triggers on `analysts` tell; append-only.
+    Column("event_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("time", DateTime(timezone=True), nullable=False, server_default=text("date_trunc('milliseconds', now())")),
+    Column("login", Text, nullable=False),
+    Column("org_id", Text),
+    Column("kind", Text, nullable=False),
+    Column("actor", Text, nullable=False, server_default=text("session_user")),
+    Column("address", INET, server_default=text("inet_client_addr()")),
+)
+jobs = Table(
+    "jobs",
+    metadata,
+    # What one process does at a time, and the backend of whoever is at it: a lock that no login of an analyst can take.
+    Column("job", Text, primary_key=True),
+    Column("pid", Integer),
+    Column("backend_start", DateTime(timezone=True)),
+)
 installation = Table(
     "installation",
     metadata,

@@ -196,7 +196,8 @@ class _Conversation:
 
     async def _register(self, event: Register) -> None:
         self._gateway.meters.counts[_REGISTRATIONS] += 1
-        at = await self._gateway.registry.register(self._owner(), event.hardware)
+        address = peer_address(self._socket.scope)
+        at = await self._gateway.registry.register(self._owner(), event.hardware, address)
         self._connection.post(self._session.registered(at, event.warnings))
 
     async def _take_in(self, event: Telemetry, size: int) -> None:

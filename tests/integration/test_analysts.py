@@ -1,5 +1,6 @@
 """Logins for SQL: what they may see, and that they cannot see more."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TypeAlias
@@ -36,8 +37,10 @@ async def logins(database: Database, engine: StorageEngine) -> AsyncIterator[Dat
 
 
 async def views(connection: Connection, *, of_nodes: bool = True) -> list[str]:
-    """The names of all views of schema history: those of nodes, or those of the platform."""
-    rows = await connection.fetch("SELECT viewname FROM pg_views WHERE schemaname = 'history' ORDER BY 1")
+    """The names of all views of schema history that tell of nodes, or of the platform."""
+    rows = await connection.fetch(
+        "SELECT viewname FROM pg_views WHERE schemaname = 'history' AND viewname <> 'login_events' ORDER BY 1"
+    )
     return [row["viewname"] for row in rows if row["viewname"].startswith("platform_") is not of_nodes]
 
 
@@ -267,3 +270,44 @@ def test_a_password_file_must_hold_a_password(tmp_path: Path) -> None:
     file.write_text("short\n")
     with pytest.raises(StartupError, match="is no password"):
         analysts.read_password(file)
+
+
+TOLD = "SELECT login, org_id, kind, actor FROM history.login_events WHERE login LIKE 'told%' ORDER BY time, kind"
+
+
+async def test_logins_have_an_audit_of_their_own(logins: Database) -> None:
+    """Who made, changed, bound anew and dropped them, as the org may read it, and nobody can take it away."""
+    for org in ("acme", "acme", "umbrella"):
+        await analysts.make(logins, Analyst("told", org), PASSWORD)
+    await analysts.make(logins, Analyst("told_all", None), PASSWORD)
+    for login in ("told", "told_all"):
+        await analysts.drop(logins, login)
+    async with logins.driver_transaction() as connection:
+        owner = await connection.fetchval("SELECT session_user::text")
+        told = Counter(tuple(row) for row in await connection.fetch(TOLD))
+    acme = [("told", "acme", kind, owner) for kind in ("login_made", "login_changed", "login_dropped")]
+    umbrella = [("told", "umbrella", kind, owner) for kind in ("login_made", "login_dropped")]
+    everybody = [("told_all", None, kind, owner) for kind in ("login_made", "login_dropped")]
+    assert told == Counter([*acme, *umbrella, *everybody])
+    for login, seen in (("bound", [*acme]), ("free", [*acme, *umbrella, *everybody]), ("stray", [])):
+        async with as_login(logins, login) as connection:
+            assert Counter(tuple(row) for row in await connection.fetch(TOLD)) == Counter(seen)
+    for statement in ("DELETE FROM login_events", "UPDATE login_events SET actor = ''", "TRUNCATE login_events"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="not for login_events"):
+            async with logins.driver_transaction() as connection:
+                await connection.execute(statement)
+
+
+async def test_what_is_dropped_is_gone(logins: Database) -> None:
+    """Nobody comes in by it again, and who is in sees nothing more; of another role, or of none, it is a sentence."""
+    await analysts.make(logins, Analyst("gone", "acme"), PASSWORD)
+    async with as_login(logins, "gone") as connection:
+        await analysts.drop(logins, "gone")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.fetch("SELECT * FROM history.nodes")
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+        async with as_login(logins, "gone"):
+            pass
+    for name in ("gone", "stray", "postgres"):
+        with pytest.raises(StartupError, match=f"There is no login {name} of an analyst"):
+            await analysts.drop(logins, name)

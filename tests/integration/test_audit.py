@@ -5,6 +5,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from app.storage.database import Database
+from tests import frames
 from tests.fakes import FakeClock
 from tests.frames import token_renew
 from tests.integration.gateway import running_gateway
@@ -74,6 +75,22 @@ async def test_a_renewed_token_says_from_where_it_was_asked_for(database: Databa
         answer = await gateway.http.get(f"/nodes/{node_id}/events", params={"kind": "token_renewed"})
         (renewed,) = answer.json()["events"]
         assert ("actor" in renewed, renewed["address"]) == (False, "127.0.0.1")
+
+
+async def test_a_registration_says_from_where(database: Database, clock: FakeClock) -> None:
+    """The first one, and what another one changes: whoever has the token may be anywhere."""
+    async with running_gateway(database, clock) as gateway:
+        node_id = await gateway.create_node()
+        async with gateway.worker(await gateway.make_token(node_id)) as worker:
+            await introduce(worker)
+            clock.advance(1)
+            moved = frames.register()
+            moved["data"]["hostname"] = "moved"
+            await worker.ask(moved)
+        clock.advance(1)
+        found = (await gateway.http.get(f"/nodes/{node_id}/events")).json()["events"]
+    told = {each["kind"]: each.get("address") for each in found if "actor" not in each and each["kind"] != "status"}
+    assert told == {"registered": "127.0.0.1", "hardware_changed": "127.0.0.1"}
 
 
 STATEMENTS = (

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import time
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ from websockets.sync.client import connect
 
 from tests.system.client import ANSWER_SECONDS, Portal, Worker
 from tests.system.conftest import ORG, Service, command_lines, free_port, running
+from tests.system.test_worker import FAKE, QUICK, Daemon, wait_for
 
 SECRETS: Final = ("first-secret-that-nobody-may-see-0001", "other-secret-that-nobody-may-see-0002")
 ANY_JWT: Final = re.compile(r"eyJ[\w-]{8,}\.eyJ[\w-]{8}")
@@ -114,3 +116,26 @@ def test_nothing_that_the_service_says_has_a_secret_or_a_token_in_it(tmp_path: P
     hidden = [*SECRETS, *tokens, *(token.rpartition(".")[2] for token in tokens)]
     assert seen_in([service.log, *said], hidden) == []
     assert [each for each in hidden if each in running_now] == []
+
+
+def test_nothing_that_the_daemon_says_has_its_token_in_it(tmp_path: Path) -> None:
+    """Connected and refused: its output, what it keeps on disk but for the token, and its command line."""
+    port = free_port()
+    with running(tmp_path, port, **QUICK) as service:
+        daemon = Daemon(tmp_path / "machine", service, FAKE)
+        try:
+            daemon.start()
+            wait_for(lambda: "Connected to" in daemon.log, "a connection")
+            daemon.measures(1)
+            running_now = "\n".join(command_lines())
+            with service.portal() as portal:
+                portal.call("DELETE", f"/nodes/{daemon.node_id}/token", 200)
+            wait_for(lambda: "Make a new token" in daemon.log, "the refusal")
+            assert daemon.end(signal.SIGTERM) == 0
+        finally:
+            daemon.kill_if_running()
+    kept = [file for file in (tmp_path / "machine").rglob("*") if file.is_file() and file.name != "token"]
+    hidden = [daemon.token, daemon.token.rpartition(".")[2]]
+    assert "tests.samplers" in running_now
+    assert any(file.name == "daemon.log" for file in kept)
+    assert seen_in([running_now, *(file.read_bytes().decode("latin-1") for file in kept)], hidden) == []

@@ -2,19 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 import asyncpg
 import pytest
 from sqlalchemy import text
 
-from app.storage import analysts
+from app.domain.maintenance import JOB
+from app.storage import analysts, gateways, schema
 from app.storage.analysts import Analyst
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
 from app.storage.news import listening
 from tests.databases import PASSWORD, WITH_ROLES, as_login
-from tests.integration.fleet_of_analysts import seed
+from tests.integration.fleet_of_analysts import NODES, seed
 from tests.security.sql_attacks import SQL_ATTACKS, SqlAttack
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -99,7 +101,7 @@ async def test_the_private_schema_is_closed(logins: Database) -> None:
     async with as_login(logins, "bound") as connection:
         open_to_it = await connection.fetch("""
             SELECT c.oid::regclass::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE (nspname = 'aiwm' OR nspname LIKE '\\_timescaledb%' AND relname ~ '^(_hyper|_materialized|_partial|_direct|compress)')
+            WHERE (nspname = 'aiwm' OR nspname LIKE '\\_timescaledb%' AND relname ~ '^(_hyper|_materialized|_partial|_direct|compress_hyper)')
             AND relkind IN ('r', 'p', 'v', 'm') AND has_table_privilege(c.oid, 'SELECT')
             AND has_schema_privilege(n.oid, 'USAGE')
         """)
@@ -146,3 +148,51 @@ async def test_news_between_gateways_cannot_be_overheard(logins: Database) -> No
         assert await told(connection, "SELECT aiwm.gateway_channel(1)") != []
     assert heard == ["a node"]
     assert not any("a node" in each for each in overheard)
+
+
+@pytest.mark.parametrize("view", ["nodes", "gpus", "gpu_metrics", "node_metrics_1h", "heartbeats", "node_events"])
+async def test_what_runs_on_rows_runs_on_the_own_ones_alone(logins: Database, view: str) -> None:
+    """Whether it is an error, a wait or a cast that a clock could tell of: a sequence counts how often it came to it."""
+    for login in ("bound", "free"):
+        async with as_login(logins, login) as connection:
+            await connection.execute("SET default_transaction_read_only = off")
+            await connection.execute("CREATE TEMP SEQUENCE tried")
+            own = await connection.fetchval(f"SELECT count(*) FROM history.{view}")
+            await connection.fetch(f"SELECT 1 FROM history.{view} WHERE nextval('tried') < 0")
+            assert await connection.fetchval("SELECT last_value FROM tried") == own > 0
+
+
+async def test_no_login_holds_up_the_service(logins: Database, engine: StorageEngine) -> None:
+    """Everybody may take any advisory lock, and keep it: the sweep, maintenance, partitions and migrations ask for none."""
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    names = ("aiwm.sweep", JOB, "aiwm.make_partitions", "aiwm.migrate")
+    async with as_login(logins, "bound") as connection:
+        for name in names:
+            assert await connection.fetchval("SELECT pg_try_advisory_lock(hashtext($1))", name) is True
+        for statement in (
+            "SELECT * FROM aiwm.jobs",
+            "SELECT FROM aiwm.jobs FOR UPDATE",
+            "DO $$ BEGIN LOCK TABLE aiwm.alembic_version; END $$",
+        ):
+            assert "permission denied" in str(await told(connection, statement))
+        async with asyncio.timeout(20):
+            await schema.upgrade(logins)
+            async with logins.transaction() as own:
+                await engine.make_room(own, [now.date()])
+                await own.execute(text("UPDATE node_state SET alive_at = :then"), {"then": now - timedelta(days=1)})
+                assert await gateways.sweep(own, now, None, now) == len(NODES)
+            async with logins.alone(JOB) as job:
+                assert job is not None
+
+
+async def test_a_job_ends_with_the_connection_of_whoever_was_at_it(logins: Database) -> None:
+    """As an advisory lock does: a process that died holds up nobody."""
+    async with logins.alone(JOB) as job:
+        assert job is not None
+        job.terminate()
+    async with asyncio.timeout(20):
+        while True:
+            async with logins.alone(JOB) as job:
+                if job is not None:
+                    return
+            await asyncio.sleep(0.01)

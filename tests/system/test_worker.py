@@ -44,6 +44,7 @@ class Daemon:
         self._command = command
         self._state = folder / "state"
         self._log = folder / "daemon.log"
+        folder.mkdir(exist_ok=True)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
