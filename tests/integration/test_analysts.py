@@ -298,6 +298,7 @@ async def test_logins_have_an_audit_of_their_own(logins: Database) -> None:
                 await connection.execute(statement)
 
 
+@pytest.mark.parametrize("server", WITH_ROLES, indirect=True)
 async def test_what_is_dropped_is_gone(logins: Database) -> None:
     """Nobody comes in by it again, and who is in sees nothing more; of another role, or of none, it is a sentence."""
     await analysts.make(logins, Analyst("gone", "acme"), PASSWORD)
