@@ -1,6 +1,6 @@
 """How often a node may come in: each time costs the database a claim and a goodbye, and its diary two entries that stay.
 
-A worker of good will waits longer after each try. One that does not is let in ten times as fast as it comes, and then at this
+A worker of good will waits longer after each try. One that does not is let in thirty times as fast as it comes, and then at this
 pace; it waits in silence, since one that is told to come again comes again at once.
 """
 
@@ -9,8 +9,8 @@ from typing import Final
 
 from app.clock import Clock
 
-AT_ONCE: Final = 10
-EVERY_SECONDS: Final = 5.0
+AT_ONCE: Final = 30
+EVERY_SECONDS: Final = 1.0
 _FEW: Final = 1000
 
 
