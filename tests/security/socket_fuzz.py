@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import count
 from time import monotonic
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from app.clock import timestamp
+from app.domain.pace import AT_ONCE
 from tests.frames import heartbeat, register
 from tests.integration.gateway import Gateway
 from tests.security.mutations import frames
@@ -24,28 +26,33 @@ _numbers = count(1)
 
 
 class SocketFuzz:
-    """One node that a gateway has registered, and whose worker went mad."""
+    """Nodes that a gateway has registered, one after the other, and whose worker went mad."""
 
-    def __init__(self, gateway: Gateway, node_id: str, token: str) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._node_id = node_id
-        self._token = token
+        self._token = ""
+        self._comes = 0
         self.totals = Totals("frames to the socket")
 
-    @classmethod
-    async def of(cls, gateway: Gateway) -> "SocketFuzz":
-        """A new node, registered."""
-        node_id = await gateway.create_node()
-        fuzz = cls(gateway, node_id, await gateway.make_token(node_id))
-        async with fuzz.socket() as socket:
+    @asynccontextmanager
+    async def socket(self) -> AsyncIterator[RawSocket]:
+        """A connection of a registered node's: of a new one, where the one before came so often that it would wait."""
+        if not self._comes:
+            await self._be_another()
+        self._comes -= 1
+        async with self._connection() as socket:
+            yield socket
+
+    def _connection(self) -> RawSocket:
+        return RawSocket(f"{self._gateway.settings.websocket_url}/ws/node", self._token)
+
+    async def _be_another(self) -> None:
+        self._token = await self._gateway.make_token(await self._gateway.create_node())
+        self._comes = AT_ONCE - 1
+        async with self._connection() as socket:
             await socket.send(frame(TEXT, json.dumps(register() | {"timestamp": now()}).encode()))
             assert (await socket.message())["type"] == "CONNECTION_ACK"
             assert (await socket.message())["type"] == "REGISTER_ACK"
-        return fuzz
-
-    def socket(self) -> RawSocket:
-        """A connection of the node's."""
-        return RawSocket(f"{self._gateway.settings.websocket_url}/ws/node", self._token)
 
     async def batch(self, hostile: list[tuple[str | bytes, list[int], bool]]) -> None:
         """Frames in pieces, with pings between them if so; then one that is right, which must be stored."""
@@ -88,7 +95,7 @@ def batches() -> st.SearchStrategy[list[tuple[str | bytes, list[int], bool]]]:
 
 async def fuzz_socket(gateway: Gateway, *, examples: int, seconds: float = 0) -> Totals:
     """So many batches, and on and on until so long has passed."""
-    fuzz = await SocketFuzz.of(gateway)
+    fuzz = SocketFuzz(gateway)
     loop = asyncio.get_running_loop()
 
     def carry_out(work: Callable[[Any], Awaitable[None]]) -> Callable[[Any], None]:

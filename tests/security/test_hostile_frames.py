@@ -42,7 +42,7 @@ async def test_no_frame_breaks_a_gateway(gateway: Gateway, caplog: pytest.LogCap
 
 async def test_what_the_wire_forbids_has_its_close_code(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     """And what it allows is served; the node is there again a moment later, and no defect is logged."""
-    node = await SocketFuzz.of(gateway)
+    node = SocketFuzz(gateway)
     with caplog.at_level(logging.ERROR):
         for attack in WIRE_ATTACKS:
             async with node.socket() as socket:
