@@ -40,6 +40,10 @@ class Service:
         self._pid = pid
         self._http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False)
 
+    async def close(self) -> None:
+        """Leave no connection open: the service closes its end, and httpx does not look."""
+        await self._http.aclose()
+
     async def is_ready(self) -> bool:
         """Whether it answers."""
         try:
@@ -79,12 +83,13 @@ async def serving(database_url: str, *, workers: int = 1, **settings: str) -> As
         own |= {"AIWM_DATABASE_URL": database_url, "AIWM_JWT_SECRET": SECRET, "AIWM_PORT": str(port)}
         own |= {"AIWM_WORKERS": str(workers), "AIWM_DATA_DIR": folder, "AIWM_LOG_LEVEL": "warning"} | settings
         process = subprocess.Popen([sys.executable, "-m", "app.cli", "serve"], env=own, stdout=subprocess.DEVNULL)
+        service = Service(port, process.pid)
         try:
-            service = Service(port, process.pid)
             async with asyncio.timeout(READY_SECONDS):
                 while not await service.is_ready():
                     await asyncio.sleep(0.2)
             yield service
         finally:
+            await service.close()
             process.terminate()
             await asyncio.to_thread(process.wait, 60)
