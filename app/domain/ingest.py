@@ -27,6 +27,10 @@ from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
 
 FLUSH_ROWS: Final = 20_000
+LARGE_ROWS: Final = 2_000
+"""A batch that is worth its round trips."""
+QUIET_SECONDS: Final = 0.05
+"""Behind a large batch, what is left of a backlog waits so long for more, and not for a whole interval."""
 RETRY_SECONDS: Final = (0.1, 5.0)
 DRAIN_SECONDS: Final = 20.0
 
@@ -77,6 +81,7 @@ class Ingest:
         self._distance = flush_seconds
         self._next_flush = 0.0
         """Not before, by the loop's clock, unless there is a full batch."""
+        self._was_large = False
         self._buffer: deque[_Waiting] = deque()
         self._bytes = 0
         self._rows = 0
@@ -146,13 +151,18 @@ class Ingest:
             )
 
     async def _gather(self) -> None:
-        """Let a batch come together: until it is large, or the last one is far enough behind."""
+        """Let a batch come together: until it is large, or the last one is far enough behind, or a backlog is at its end."""
         loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout_at(self._next_flush):
-                await self._is_full_batch.wait()
-        except TimeoutError:
-            pass
+        patience = QUIET_SECONDS if self._was_large else self._distance
+        is_quiet = False
+        while not self._is_full_batch.is_set() and not is_quiet and loop.time() < self._next_flush:
+            rows = self._rows
+            try:
+                async with asyncio.timeout_at(min(self._next_flush, loop.time() + patience)):
+                    await self._is_full_batch.wait()
+            except TimeoutError:
+                is_quiet = rows == self._rows
+        self._was_large = self._rows >= LARGE_ROWS
         self._next_flush = loop.time() + self._distance
 
     def _take(self) -> list[_Waiting]:

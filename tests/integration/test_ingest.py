@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from app.domain import ingest as ingesting
 from app.domain.ingest import Ingest, Receipt
 from app.errors import AiwmError, SampleRefused
 from app.meters import Meters
@@ -211,6 +212,21 @@ async def test_batches_keep_a_distance_unless_there_is_a_full_one(
         assert stored.empty()
         await ingest.put(heartbeat(node_key, 2), 2000, clock.monotonic(), stored.put_nowait)
         assert [await stored.get(), await stored.get()] == [Outcome.STORED] * 2
+    await ingest.drain(task)
+
+
+async def test_the_rest_of_a_backlog_does_not_wait_for_more(
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a large batch, what nothing follows is stored soon, however far apart batches are."""
+    monkeypatch.setattr(ingesting, "LARGE_ROWS", 1)
+    ingest = Ingest(database, engine, clock, Meters(), capacity_bytes=1_000_000, flush_seconds=60)
+    task = asyncio.create_task(ingest.run())
+    stored: asyncio.Queue[Outcome | AiwmError] = asyncio.Queue()
+    async with asyncio.timeout(10):
+        for number in range(3):
+            await ingest.put(heartbeat(node_key, number), 10, clock.monotonic(), stored.put_nowait)
+            assert await stored.get() is Outcome.STORED
     await ingest.drain(task)
 
 
