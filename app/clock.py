@@ -44,7 +44,7 @@ class SystemClock:
 
 def timestamp(moment: datetime) -> str:
     """UTC with milliseconds and `Z`, the one way in which times leave this service."""
-    # Ten thousand times in an answer: msgspec takes a tenth of what `isoformat` takes.
+    # Ten thousand times in an answer: so it takes a fifth of what `isoformat` takes.
     text = _encoder.encode(moment if moment.tzinfo is UTC else moment.astimezone(UTC))
     return text[1:24].decode() + "Z" if moment.microsecond else text[1:20].decode() + ".000Z"
 

@@ -1,7 +1,7 @@
 """The buffer between sockets and tables: bounded, flushed by rows or by time, acknowledged after commit.
 
-A batch costs what some hundred rows cost, however few it has: they keep a distance, and what comes after a pause is
-stored at once.
+A batch costs what some hundred rows cost, however few it has: they keep a distance. What comes after a pause, or
+is left of a backlog, waits for nothing.
 
 Full means that `put` waits after it has taken its frame, so that no other is read from that socket: TCP slows its worker,
 nothing is dropped. A batch leaves the buffer only when it is stored; trouble of the database's is waited out.

@@ -1,7 +1,7 @@
 """How often a node may come in: each time costs the database a claim and a goodbye, and its diary two entries that stay.
 
-A worker of good will waits longer after each try. One that does not is let in thirty times as fast as it comes, and then at this
-pace; it waits in silence, since one that is told to come again comes again at once.
+A worker of good will waits longer after each try. One that does not is let in at once for some times, and then at this pace; it
+waits in silence, since one that is told to come again comes again at once.
 """
 
 from collections.abc import Hashable

@@ -28,7 +28,7 @@ GRACE_SECONDS: Final = 5.0
 """The server's time limit speaks first; ours, later by this, is for a server that no longer answers."""
 
 FEW_ROWS: Final = 1000
-"""What is made of so many takes no longer than to hand it to a thread."""
+"""So many are not worth a thread."""
 T = TypeVar("T")
 
 _nodes, _gpus = tables.nodes, tables.gpus

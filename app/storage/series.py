@@ -199,7 +199,7 @@ def _from_samples(source: Source, measures: tuple[Measure, ...], grid: Grid) -> 
 
 
 def seconds(time: ColumnElement[Any]) -> ColumnElement[Any]:
-    """A moment as it leaves the database: seconds since 1970, which asyncpg reads in a fifth of the time of a date."""
+    """A moment as it leaves the database: seconds since 1970, which asyncpg reads much faster than a date."""
     return func.date_part("epoch", time)
 
 
