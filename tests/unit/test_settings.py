@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import StartupError
-from app.settings import read, with_secret
+from app.settings import Settings, read, with_secret
 from app.storage.database import masked
 
 SECRET = "s" * 32
@@ -195,3 +195,10 @@ def test_an_own_database_needs_an_own_secret() -> None:
 def test_a_database_url_is_shown_without_its_password(url: str, shown: str) -> None:
     """Neither the password nor parameters, which may hold one, are printed."""
     assert masked(url) == shown
+
+
+def test_batches_are_never_further_apart_than_a_tenth_of_the_heartbeat_interval() -> None:
+    """With a quick cadence a heartbeat is stored long before the next; else the setting says it."""
+    assert Settings().flush_seconds == 1
+    assert Settings(flush_interval_ms=200).flush_seconds == 0.2
+    assert Settings(heartbeat_interval_ms=300).flush_seconds == 0.03
