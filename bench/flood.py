@@ -5,7 +5,6 @@ sockets, JSON, acknowledgements and the present state costs.
 """
 
 import asyncio
-import io
 import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -112,7 +111,7 @@ async def _copy(database: Database, keys: list[int], moments: list[datetime]) ->
         for table, encoded in made:
             await connection.copy_to_table(
                 table.name,
-                source=io.BytesIO(encoded),
+                source=memoryview(encoded),
                 columns=[column.name for column in table.c],
                 format="binary",
                 timeout=300,
