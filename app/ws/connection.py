@@ -1,32 +1,32 @@
 """The writing side of one socket: frames leave in order, and nobody who posts one ever waits for the network."""
 
 import asyncio
-from collections import deque
+from contextlib import suppress
 from typing import Any, Final
 
 from litestar import WebSocket
 
 from app.protocol.session import Close
+from app.ws.sockets import WIRE, WebSocketProtocol
 
-OUTBOX_FRAMES: Final = 1000
 GOODBYE_SECONDS: Final = 5.0
 
 
 class Connection:
-    """Owned by the endpoint. A writer task exists only while there is something to write.
+    """Owned by the endpoint.
 
-    The outbox is bounded by `room`: a worker that does not read its answers is not read either.
+    What was posted and not taken yet is bounded by `room`: a worker that does not read its answers is not read either.
     """
 
-    __slots__ = ("_close", "_is_closed", "_outbox", "_room", "_socket", "_writer")
+    __slots__ = ("_close", "_closing", "_is_closed", "_socket", "_wire")
 
     def __init__(self, socket: WebSocket[Any, Any, Any]) -> None:
         self._socket = socket
-        self._outbox: deque[bytes] | None = None  # an empty one takes 760 bytes
+        # Frames go past ASGI, for which each would need a task: sending waits there.
+        self._wire: WebSocketProtocol = socket.scope["state"].pop(WIRE)
         self._close: Close | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._is_closed = False
-        self._writer: asyncio.Task[None] | None = None
-        self._room: asyncio.Event | None = None
 
     @property
     def is_hung_up(self) -> bool:
@@ -39,58 +39,33 @@ class Connection:
         return "worker" if self._close is None else str(self._close.code)
 
     def post(self, frame: bytes) -> None:
-        """Send a frame soon. After the close it goes nowhere: nobody is there to read it."""
-        if self._close is None and not self._is_closed:
-            if self._outbox is None:
-                self._outbox = deque()
-            self._outbox.append(frame)
-            self._write()
+        """Send a frame. After the close it goes nowhere: nobody is there to read it."""
+        if self._close is None:
+            self._wire.post(frame)
 
     def hang_up(self, close: Close) -> None:
-        """Close the socket once everything posted before has been sent."""
+        """Close the socket behind everything posted before."""
         if self._close is None:
             self._close = close
-            self._write()
+            if not self._is_closed:
+                self._closing = asyncio.get_running_loop().create_task(self._send_close(close))
 
     async def room(self) -> None:
         """Wait until the worker has read enough of what was sent to it."""
-        while self._outbox and len(self._outbox) >= OUTBOX_FRAMES and not self._is_closed:
-            self._room = asyncio.Event()
-            await self._room.wait()
+        if not self._wire.writable.is_set():
+            await self._wire.writable.wait()
 
     async def finish(self) -> None:
-        """Send what is left, close frame included, as far as the worker reads it in time."""
-        if self._writer is not None:
-            await asyncio.wait({self._writer}, timeout=GOODBYE_SECONDS)
+        """Send the close frame, as far as the worker reads what is before it in time."""
+        if self._closing is not None:
+            await asyncio.wait({self._closing}, timeout=GOODBYE_SECONDS)
 
     def abandon(self) -> None:
-        """The socket is gone: forget what was to be sent."""
+        """The socket is gone: nothing is closed any more."""
         self._is_closed = True
-        self._outbox = None
-        if self._writer is not None:
-            self._writer.cancel()
+        if self._closing is not None:
+            self._closing.cancel()
 
-    def _write(self) -> None:
-        if self._writer is None and not self._is_closed:
-            self._writer = asyncio.get_running_loop().create_task(self._drain())
-
-    async def _drain(self) -> None:
-        try:
-            outbox = self._outbox
-            while outbox:
-                text = outbox.popleft().decode()
-                await self._socket.send({"type": "websocket.send", "bytes": None, "text": text})
-                if self._room is not None and len(outbox) < OUTBOX_FRAMES // 2:
-                    self._room.set()
-            self._outbox = None
-            if self._close is not None:
-                self._is_closed = True
-                await self._socket.send(
-                    {"type": "websocket.close", "code": self._close.code, "reason": self._close.reason}
-                )
-        except OSError:
-            self._is_closed = True  # the worker went away in the middle; the reading side learns it too
-        finally:
-            self._writer = None
-            if self._room is not None:
-                self._room.set()
+    async def _send_close(self, close: Close) -> None:
+        with suppress(OSError):  # the worker went away in the middle; the reading side learns it too
+            await self._socket.send({"type": "websocket.close", "code": close.code, "reason": close.reason})

@@ -1,13 +1,19 @@
 """uvicorn's WebSocket protocol, for sockets that are many, silent for most of the time, and not all of good will."""
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
+from websockets.http11 import Request
+from websockets.protocol import State
 
 from app.strangers import PLACE
+from app.ws.inbox import Inbox
 from app.ws.stalls import Stall
+
+WIRE: Final = "aiwm.wire"
+"""In the state of a connection's scope: its protocol, for whoever posts frames."""
 
 FRAME_SECONDS: Final = 30.0
 """For a frame, or a message in fragments, from its first byte to its last."""
@@ -32,6 +38,16 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     _stall: Stall | None = None
     _nothings = 0
     _has_failed = False
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.queue: Inbox = Inbox()  # type: ignore[assignment]
+
+    def handle_connect(self, event: Request) -> None:
+        """The application's task is made here, and begins later."""
+        super().handle_connect(event)
+        if not self.close_sent:
+            self.scope["state"][WIRE] = self
 
     def start_keepalive(self) -> None:
         """The handshake is over, and its headers are in the application's scope."""
@@ -84,15 +100,33 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_pong(event)
 
     def send_receive_event_to_app(self) -> None:
-        """A message is whole; the next one has its own time. Text that is no UTF-8 would be a traceback of uvicorn's."""
+        """A message is whole; the next one has its own time, and is not read while this one waits to be heard."""
         if self._unfinished is not None:
             self._forget_the_rest()
-        if self.curr_msg_data_type == "text" and not _is_utf8(self.frames):
-            self._fail(CloseCode.INVALID_DATA, "text must be UTF-8")
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
+        if self.close_sent:
+            return
+        is_awaited = self.queue.is_awaited
+        if self.curr_msg_data_type == "bytes":
+            self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
         else:
-            super().send_receive_event_to_app()
+            try:
+                self.queue.put_nowait({"type": "websocket.receive", "text": data.decode()})
+            except UnicodeDecodeError:  # uvicorn would log a traceback
+                self._fail(CloseCode.INVALID_DATA, "text must be UTF-8")
+                return
+        if not is_awaited and not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
 
     # What goes.
+
+    def post(self, frame: bytes) -> None:
+        """Send text. What the peer does not take yet is kept, until it stalls; nobody is told of what comes too late."""
+        if self.conn.state is State.OPEN and not self.transport.is_closing():
+            self.conn.send_text(frame)
+            self.transport.write(b"".join(self.conn.data_to_send()))
 
     def pause_writing(self) -> None:
         """The peer takes its answers more slowly than they come."""
@@ -161,13 +195,3 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if not self.close_sent and not self.transport.is_closing():
             self.conn.fail(code, reason)
             self.handle_parser_exception()
-
-
-def _is_utf8(pieces: list[bytes]) -> bool:
-    if all(piece.isascii() for piece in pieces):
-        return True
-    try:
-        b"".join(pieces).decode()
-    except UnicodeDecodeError:
-        return False
-    return True
