@@ -44,10 +44,11 @@ class Service:
         """Leave no connection open: the service closes its end, and httpx does not look."""
         await self._http.aclose()
 
-    async def is_ready(self) -> bool:
-        """Whether it answers."""
+    async def is_ready(self, gateways: int) -> bool:
+        """Whether it answers, and so many gateways are there: a start takes seconds of a processor."""
         try:
-            return (await self._http.get("/health/ready")).status_code == 200
+            is_ready = (await self._http.get("/health/ready")).status_code == 200
+            return is_ready and (await self.metrics())["aiwm_processes{}"] == gateways
         except httpx.TransportError:
             return False
 
@@ -86,7 +87,7 @@ async def serving(database_url: str, *, workers: int = 1, **settings: str) -> As
         service = Service(port, process.pid)
         try:
             async with asyncio.timeout(READY_SECONDS):
-                while not await service.is_ready():
+                while not await service.is_ready(workers):
                     await asyncio.sleep(0.2)
             yield service
         finally:
