@@ -1,7 +1,9 @@
 # Everything below needs Python 3.11 or newer (with venv) and make; the rest it fetches itself.
 # uv is taken where the machine has it, else it goes into the virtual environment.
 
-PYTHON ?= python3
+# A distribution's Python is built with profile-guided optimization, pyenv's only where that is asked for.
+PYTHON ?= $(shell /usr/bin/python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+    && echo /usr/bin/python3 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' app/__init__.py)
