@@ -29,7 +29,7 @@ SHORTEST: Final = {"raw": 2 * DAY, "heartbeats": DAY, "five_minutes": DAY, "hour
 TABLES: Final = {
     "raw": ("node_metrics", "gpu_metrics", "gpu_details"),
     "heartbeats": ("heartbeats", "gpu_heartbeats"),
-    "five_minutes": ("node_metrics_5m", "gpu_metrics_5m"),
+    "five_minutes": ("node_metrics_5m", "gpu_metrics_5m", "gpu_metrics_5m_by_node"),
     "hour": ("node_metrics_1h", "gpu_metrics_1h", "gpu_metrics_1h_by_node"),
     "day": ("node_metrics_1d", "gpu_metrics_1d"),
 }
@@ -54,12 +54,16 @@ class Retention(msgspec.Struct, frozen=True):
     def refreshed_for(self) -> Mapping[str, timedelta | None]:
         """How far back each rollup is refreshed: over all that is accepted, and nothing that may be dropped.
 
-        Rollups of a day and of a node's GPUs are made from those of hours, which must still be there.
+        Rollups of a day and of a node's GPUs are made from finer ones, which must still be there.
         """
         samples = None if self.raw is None else (self.max_sample_age + self.raw) / 2
+        five_minutes = _shorter(samples, self.five_minutes and self.five_minutes - DAY / 2)
         hour = _shorter(samples, self.hour and self.hour - DAY)
         return {
-            "5m": _shorter(samples, self.five_minutes and self.five_minutes - DAY / 2),
+            "5m": five_minutes,
+            "5m_by_node": _shorter(
+                five_minutes and five_minutes + DAY / 4, self.five_minutes and self.five_minutes - DAY / 4
+            ),
             "1h": hour,
             "1h_by_node": _shorter(hour and hour + DAY / 4, self.hour and self.hour - DAY / 2),
             "1d": _shorter(hour and hour + DAY, self.hour and self.hour - DAY, self.day and self.day - DAY),

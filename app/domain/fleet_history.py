@@ -254,23 +254,31 @@ def _joined(found: list[_Found]) -> list[_Found]:
 
 
 def _of_nodes(ladder: Ladder, group_by: GroupBy, measures: Sequence[Measure], buckets: Buckets) -> Ladder:
-    """The ladder with the hours of nodes' GPUs together, where nobody asks for a GPU by itself."""
+    """The ladder with rollups of nodes' GPUs together, where nobody asks for a GPU by itself.
+
+    What their sums add up are averages of their own buckets, and of no wider ones.
+    """
     aggregates = {measure.aggregate for measure in measures}
-    fits = aggregates <= _TOGETHER or (aggregates == {Aggregate.SUM} and buckets.interval is Interval.HOUR)
-    if ladder.source is not GPU_METRICS or group_by.needs_gpus or not fits:
+    if ladder.source is not GPU_METRICS or group_by.needs_gpus:
         return ladder
-    width = GPUS_OF_NODES.width
-    rollups = tuple(GPUS_OF_NODES if rollup.width == width else rollup for rollup in ladder.rollups)
-    return msgspec.structs.replace(ladder, rollups=rollups)
+    together = {
+        rollup.width: rollup
+        for rollup in GPUS_OF_NODES
+        if aggregates <= _TOGETHER or (aggregates == {Aggregate.SUM} and buckets.width == rollup.width)
+    }
+    return msgspec.structs.replace(
+        ladder, rollups=tuple(together.get(rollup.width, rollup) for rollup in ladder.rollups)
+    )
 
 
 _TOGETHER: Final = {Aggregate.AVG, Aggregate.MIN, Aggregate.MAX, Aggregate.COUNT}
 
 
 def _portions(ladder: Ladder, question: FleetQuestion, measures: Sequence[Measure]) -> list[list[Segment]]:
-    """What is read at once: all, but sums over whole hours by themselves, and the ends of the range by themselves."""
+    """What is read at once: all, but sums that are added up already by themselves, and what is around them by itself."""
     segments = ladder.segments(question.time_range)
-    together = [segment for segment in segments if segment.table is GPUS_OF_NODES.table]
+    added_up = {rollup.table for rollup in GPUS_OF_NODES}
+    together = [segment for segment in segments if segment.table in added_up]
     if measures[0].aggregate is not Aggregate.SUM or not together:
         return [segments]
     ends = [segment for segment in segments if segment not in together]

@@ -53,6 +53,7 @@ _nodes, _gpus = tables.nodes, tables.gpus
 NO_NAME: Final = "unknown"
 """The group of GPUs whose model nobody told, and of nodes without an org."""
 GPUS_A_NODE: Final = 2**16
+_ADDED_UP: Final = [(ROLLED[rollup.table],) for rollup in GPUS_OF_NODES]
 
 
 class GroupBy(StrEnum):
@@ -128,10 +129,10 @@ def sum_statement(
 ) -> SeriesStatement:
     """The same for sums: of the averages of a group's series.
 
-    Of nodes' GPUs together (`GPUS_OF_NODES`, alone) the averages are added up already.
+    Of nodes' GPUs together (one of `GPUS_OF_NODES`, alone) the averages are added up already.
     """
-    if used == (ROLLED[GPUS_OF_NODES.table],):
-        table = used[0]
+    if used in _ADDED_UP:
+        (table,) = used
         rows = select(table.c.time.label("moment"), *table.c).where(*within(table, 0), *_conditions(scope, table))
         found = rows.subquery("added")
         added = [of.average(func.sum(found.c[f"{field.column}_avg_sum"]), field) for field, _ in measures]

@@ -65,17 +65,7 @@ def stored(segments: Sequence[Segment]) -> tuple[Table, ...]:
 
 def coarsest(segments: Sequence[Segment]) -> str:
     """The name of the table that serves the most at once: the samples themselves, or the widest rollup."""
-    return str(max((segment.table for segment in segments), key=_width).name)
-
-
-def _width(table: Table) -> timedelta:
-    if table is GPUS_OF_NODES.table:
-        return GPUS_OF_NODES.width
-    return next((width for name, width in tables.ROLLUP_WIDTHS.items() if table.name.endswith(f"_{name}")), timedelta())
-
-
-GPUS_OF_NODES: Final = Rollup(tables.gpu_metrics_by_node, timedelta(hours=1))
-"""The hours of a node's GPUs together, for who need not tell them apart; without last values and histograms."""
+    return str(max((segment.table for segment in segments), key=lambda table: _WIDTHS.get(table, timedelta())).name)
 
 
 def _rollups(made: dict[str, Table]) -> tuple[Rollup, ...]:
@@ -84,12 +74,14 @@ def _rollups(made: dict[str, Table]) -> tuple[Rollup, ...]:
 
 NODE_METRICS: Final = Source(tables.node_metrics, NODE_METRIC_FIELDS, _rollups(tables.node_rollups))
 GPU_METRICS: Final = Source(tables.gpu_metrics, GPU_METRIC_FIELDS, _rollups(tables.gpu_rollups))
+GPUS_OF_NODES: Final = _rollups(tables.gpu_rollups_by_node)
+"""Those of a node's GPUs together, for who need not tell them apart; without last values and histograms."""
 GPU_DETAILS: Final = Source(tables.gpu_details, GPU_DETAIL_FIELDS)
 HEARTBEATS: Final = Source(tables.heartbeats, HEARTBEAT_FIELDS)
 GPU_HEARTBEATS: Final = Source(tables.gpu_heartbeats, GPU_HEARTBEAT_FIELDS)
 
-ROLLED: Final = {
-    table: table.to_metadata(tables.relations, name=f"{table.name}_rolled")
-    for table in (*tables.node_rollups.values(), *tables.gpu_rollups.values(), GPUS_OF_NODES.table)
+_WIDTHS: Final = {
+    rollup.table: rollup.width for rollup in (*NODE_METRICS.rollups, *GPU_METRICS.rollups, *GPUS_OF_NODES)
 }
+ROLLED: Final = {table: table.to_metadata(tables.relations, name=f"{table.name}_rolled") for table in _WIDTHS}
 """Rollups without what was not rolled up yet; `watermarks` says up to where they may be read."""

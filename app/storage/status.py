@@ -20,10 +20,11 @@ RAW: Final = (
     *(tables.heartbeats, tables.gpu_heartbeats),
     *(tables.node_metrics, tables.gpu_metrics, tables.gpu_details),
 )
-ROLLUPS: Final = (
-    *(rollups[width] for width in ("5m", "1h") for rollups in (tables.node_rollups, tables.gpu_rollups)),
-    tables.gpu_metrics_by_node,
-    *(rollups["1d"] for rollups in (tables.node_rollups, tables.gpu_rollups)),
+ROLLUPS: Final = tuple(
+    rollups[width]
+    for width in tables.ROLLUP_WIDTHS
+    for rollups in (tables.node_rollups, tables.gpu_rollups, tables.gpu_rollups_by_node)
+    if width in rollups
 )
 
 _INSTALLED: Final = """

@@ -379,24 +379,28 @@ def _rollup(source: Table, width: str, fields: tuple[Field, ...]) -> Table:
     )
 
 
-gpu_metrics_by_node: Final = Table(
-    # An hour of a node's GPUs together; `…_avg_sum` adds up their averages.
-    "gpu_metrics_1h_by_node",
-    relations,
-    Column("node_key", Integer, primary_key=True),
-    Column("time", DateTime(timezone=True), primary_key=True),
-    Column("samples", Integer),
-    *(
-        column
-        for field in GPU_METRIC_FIELDS
-        for column in (
-            Column(f"{field.column}_count", Integer),
-            Column(f"{field.column}_sum", BigInteger),
-            *(Column(f"{field.column}_{part}", _TYPES[field.quantity]) for part in ("min", "max")),
-            Column(f"{field.column}_avg_sum", Double),
-        )
-    ),
-)
+def _by_node(width: str) -> Table:
+    """A row a bucket of a node's GPUs together; `…_avg_sum` adds up their averages."""
+    return Table(
+        f"gpu_metrics_{width}_by_node",
+        relations,
+        Column("node_key", Integer, primary_key=True),
+        Column("time", DateTime(timezone=True), primary_key=True),
+        Column("samples", Integer),
+        *(
+            column
+            for field in GPU_METRIC_FIELDS
+            for column in (
+                Column(f"{field.column}_count", Integer),
+                Column(f"{field.column}_sum", BigInteger),
+                *(Column(f"{field.column}_{part}", _TYPES[field.quantity]) for part in ("min", "max")),
+                Column(f"{field.column}_avg_sum", Double),
+            )
+        ),
+    )
+
+
 node_rollups: Final = {width: _rollup(node_metrics, width, NODE_METRIC_FIELDS) for width in ROLLUP_WIDTHS}
 gpu_rollups: Final = {width: _rollup(gpu_metrics, width, GPU_METRIC_FIELDS) for width in ROLLUP_WIDTHS}
+gpu_rollups_by_node: Final = {width: _by_node(width) for width in ("5m", "1h")}
 """Finest first."""

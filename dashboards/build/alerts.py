@@ -163,6 +163,7 @@ ROLLUP_BEHIND: Final = Rule(
     sql="""
         SELECT r.name AS rollup, extract(epoch FROM now() - min(i.time))::float8 AS behind
         FROM (VALUES ('node_metrics_5m', interval '1 hour'), ('gpu_metrics_5m', interval '1 hour'),
+                     ('gpu_metrics_5m_by_node', interval '1 hour'),
                      ('node_metrics_1h', interval '6 hours'), ('gpu_metrics_1h', interval '6 hours'),
                      ('gpu_metrics_1h_by_node', interval '6 hours'),
                      ('node_metrics_1d', interval '36 hours'), ('gpu_metrics_1d', interval '36 hours')

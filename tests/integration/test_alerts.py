@@ -231,7 +231,10 @@ async def test_rollups_that_stand_still_are_told(fleet: Database, engine: Storag
     """Those of 5 minutes after an hour; those of an hour have time yet."""
     await roll(fleet, engine, now - 3 * HOUR)
     behind = await alerts_of(fleet, "aiwm-rollup-behind")
-    assert sorted(labels["rollup"] for labels in behind) == ["gpu_metrics_5m", "node_metrics_5m"]
+    assert sorted(labels["rollup"] for labels in behind) == [
+        *("gpu_metrics_5m", "gpu_metrics_5m_by_node"),
+        "node_metrics_5m",
+    ]
     await roll(fleet, engine, now)
     assert await alerts_of(fleet, "aiwm-rollup-behind") == []
 

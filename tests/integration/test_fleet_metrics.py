@@ -13,6 +13,7 @@ from app.model import CallerRole
 from app.storage import tables
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
+from app.storage.rolling import floor
 from tests.fakes import START, FakeClock
 from tests.integration.rolling_up import roll_up
 from tests.rest_app import ORG, OTHER_ORG, Api, rest_api
@@ -125,6 +126,27 @@ async def test_the_whole_fleet_is_one_series(api: Api, fleet: Fleet) -> None:
             by_hour[hour] += fmean(each) / 10
     assert found["", "sum"] == pytest.approx([by_hour[hour] for hour in sorted(by_hour)], abs=1e-3)
     assert all(abs(share - mean) < 10 for share, mean in zip(found["", "p50"], found["", "avg"], strict=True))
+
+
+async def test_five_minutes_of_nodes_are_those_of_their_gpus(api: Api, fleet: Fleet) -> None:
+    """Means over all samples, and sums of each GPU's own mean; what is not rolled up yet comes from the samples."""
+    apart: dict[datetime, list[list[int]]] = defaultdict(list)
+    for measured in fleet.utilization.values():
+        of_gpu: dict[datetime, list[int]] = defaultdict(list)
+        for time, value in measured.items():
+            of_gpu[floor(time, timedelta(minutes=5))].append(value)
+        for start, found in of_gpu.items():
+            apart[start].append(found)
+    expected = {
+        "avg": [fmean(value for of_gpu in apart[start] for value in of_gpu) / 10 for start in sorted(apart)],
+        "sum": [sum(map(fmean, apart[start])) / 10 for start in sorted(apart)],
+    }
+    for aggregate, numbers in expected.items():
+        answer = await ask(api, f"interval=5m&fields=utilization&agg={aggregate}")
+        assert answer["source"] == "gpu_metrics_5m_by_node"
+        assert values(answer)["", aggregate] == pytest.approx(numbers, abs=1e-4)
+    assert (await ask(api, "interval=15m&fields=utilization"))["source"] == "gpu_metrics_5m_by_node"
+    assert (await ask(api, "interval=15m&fields=utilization&agg=sum"))["source"] == "gpu_metrics_5m"
 
 
 async def test_sums_of_ranges_that_begin_within_an_hour(api: Api, fleet: Fleet) -> None:

@@ -107,11 +107,12 @@ class Store:
                 assert found.keys() == expected.keys()
                 for key, values in expected.items():
                     assert {name: found[key][name] for name in values} == values
-        await self.check_by_node()
+        for width in tables.gpu_rollups_by_node:
+            await self.check_by_node(width)
 
-    async def check_by_node(self) -> None:
-        """The hours of a node's GPUs together say what their samples say."""
-        apart = computed(self.measured, GPU_METRIC_FIELDS, "1h", of_gpus=True)
+    async def check_by_node(self, width: str) -> None:
+        """The buckets of a node's GPUs together say what their samples say."""
+        apart = computed(self.measured, GPU_METRIC_FIELDS, width, of_gpus=True)
         expected: dict[Any, dict[str, Any]] = {}
         for node, time in {(node, time) for node, _, time in apart}:
             rows = [row for key, row in apart.items() if (key[0], key[2]) == (node, time)]
@@ -119,7 +120,8 @@ class Store:
             for field in GPU_METRIC_FIELDS:
                 expected[node, None, time] |= together(field.column, rows)
         nodes = {node for node, _, _ in self.measured}
-        found = {key: row for key, row in (await self.rollup("gpu_metrics_1h_by_node")).items() if key[0] in nodes}
+        rolled = await self.rollup(f"gpu_metrics_{width}_by_node")
+        found = {key: row for key, row in rolled.items() if key[0] in nodes}
         assert found.keys() == expected.keys()
         for key, values in expected.items():
             assert {name: found[key][name] for name in values} == pytest.approx(values), key
@@ -390,22 +392,25 @@ async def test_policies_are_those_of_the_settings(store: Store) -> None:
         return  # has no policies
     await store.maintain()
     before = [await store.jobs(kind) for kind in (REFRESH, "policy_compression", RETENTION)]
-    assert [len(jobs) for jobs in before] == [11, 12, 10]
+    assert [len(jobs) for jobs in before] == [12, 13, 11]
     assert not any(scheduled for _, scheduled in before[2])  # until every aggregate has been refreshed
     await store.maintain()
     assert [await store.jobs(kind) for kind in (REFRESH, "policy_compression", RETENTION)] == before
     store.retention = Retention(raw=None, heartbeats=None)
     await store.maintain()
     after = [await store.jobs(kind) for kind in (REFRESH, "policy_compression", RETENTION)]
-    assert [len(jobs) for jobs in after] == [11, 12, 5]
+    assert [len(jobs) for jobs in after] == [12, 13, 6]
 
 
 def test_the_tables_of_retention_are_there() -> None:
     """Every table that history reads from has one."""
     assert Retention().by_table.keys() == {
         *("heartbeats", "gpu_heartbeats", "node_metrics", "gpu_metrics", "gpu_details"),
-        str(tables.gpu_metrics_by_node.name),
-        *(str(table.name) for table in (*tables.node_rollups.values(), *tables.gpu_rollups.values())),
+        *(
+            str(table.name)
+            for rollups in (tables.node_rollups, tables.gpu_rollups, tables.gpu_rollups_by_node)
+            for table in rollups.values()
+        ),
     }
 
 

@@ -25,7 +25,8 @@ from tests.integration.test_rollups import DAY, NOW, Store, metrics
 
 TABLES = [
     *("heartbeats", "gpu_heartbeats", "node_metrics", "gpu_metrics", "gpu_details"),
-    *("node_metrics_5m", "gpu_metrics_5m", "node_metrics_1h", "gpu_metrics_1h", "gpu_metrics_1h_by_node"),
+    *("node_metrics_5m", "gpu_metrics_5m", "gpu_metrics_5m_by_node"),
+    *("node_metrics_1h", "gpu_metrics_1h", "gpu_metrics_1h_by_node"),
     *("node_metrics_1d", "gpu_metrics_1d"),
 ]
 
@@ -126,7 +127,8 @@ async def test_rollups_tell_how_far_they_are(store: Store) -> None:
     start = NOW - timedelta(minutes=30 * 199)
     held = tables(found)
     assert held["node_metrics_5m"].oldest == rolling.floor(start, rolling.WIDTHS["5m"])
-    assert held["gpu_metrics_1h_by_node"].oldest == rolling.floor(start, rolling.WIDTHS["1h"])
+    for width in ("5m", "1h"):
+        assert held[f"gpu_metrics_{width}_by_node"].oldest == rolling.floor(start, rolling.WIDTHS[width])
     assert held["gpu_metrics_1d"].oldest == rolling.floor(start, DAY)
     await store.put(metrics(node, NOW - DAY - timedelta(seconds=1)))
     assert (await read(store)).touched == (None if store.engine.name == "TimescaleDB" else 1)

@@ -33,8 +33,10 @@ def test_refreshes_reach_over_all_that_is_accepted_and_over_nothing_that_is_drop
     for width in ("1h", "1h_by_node"):
         assert (start := back[width]) is None or start > oldest + 2 * HOUR
     assert (start := back["1d"]) is None or start > min(oldest + DAY, (retention.day or oldest + 2 * DAY) - 2 * DAY)
+    assert (start := back["5m_by_node"]) is None or (back["5m"] is not None and start > back["5m"])
     for width, source in (
         ("5m", retention.raw),
+        ("5m_by_node", retention.five_minutes),
         ("1h", retention.raw),
         ("1h_by_node", retention.hour),
         ("1d", retention.hour),

@@ -37,6 +37,7 @@ class _Refresh(NamedTuple):
 
 _REFRESHES: Final = {
     "5m": _Refresh(2 * HOUR, timedelta(minutes=5), timedelta(minutes=5), HOUR),
+    "5m_by_node": _Refresh(None, timedelta(minutes=5), timedelta(minutes=5), timedelta(minutes=5)),
     "1h": _Refresh(6 * HOUR, HOUR, HOUR / 2, HOUR),
     "1h_by_node": _Refresh(None, HOUR, HOUR / 2, HOUR / 2),
     "1d": _Refresh(None, 2 * HOUR, 3 * HOUR, 3 * HOUR),  # an aggregate of an aggregate may have but one
@@ -45,9 +46,9 @@ AGGREGATES: Final = {
     f"{table}_{width}": width
     for width in _REFRESHES
     for table in ("node_metrics", "gpu_metrics")
-    if (table, width) != ("node_metrics", "1h_by_node")
+    if table == "gpu_metrics" or not width.endswith("_by_node")
 }
-"""In the order in which they are made: those of a day, and of a node's GPUs, from those of hours."""
+"""In the order in which they are made: those of a day from those of hours, those of a node from those of its GPUs."""
 
 COMPRESSED_AFTER: Final = DAY
 BUCKETS_A_BATCH: Final = """
