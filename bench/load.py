@@ -115,25 +115,27 @@ async def roll_up(database: Database, engine: StorageEngine, clock: Clock) -> No
     for width, days in DAYS.items():
         for source in SOURCES:
             await _repeat(database, engine, f"{source}_{width}", days)
-    await _repeat(database, engine, "gpu_metrics_1h_by_node", DAYS["1h"])
-    await _days_of_hours(database, engine, clock.now())
+        if engine.name != "TimescaleDB":
+            await _repeat(database, engine, f"gpu_metrics_{width}_by_node", days)
+    await _made_of_others(database, engine, clock.now())
     async with database.alone("bench") as connection:
         if connection is not None:
             await connection.execute("VACUUM ANALYZE", timeout=600)
 
 
-async def _days_of_hours(database: Database, engine: StorageEngine, now: datetime) -> None:
-    """The days of the month before, from its hours."""
+async def _made_of_others(database: Database, engine: StorageEngine, now: datetime) -> None:
+    """The days of the month before, from its hours; and where jobs may do so at any moment, rollups of nodes from GPUs'."""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     month = today - timedelta(days=DAYS["1h"])
     async with database.alone("bench") as connection:
         if connection is None:
             return
-        for source in SOURCES:
-            if engine.name == "TimescaleDB":
-                refresh = "CALL refresh_continuous_aggregate($1::text::regclass, NULL, $2::timestamptz)"
-                await connection.execute(refresh, f"{source}_1d", now - timedelta(hours=2), timeout=600)
-            else:
+        if engine.name == "TimescaleDB":
+            refresh = "CALL refresh_continuous_aggregate($1::text::regclass, NULL, $2::timestamptz)"
+            for name in (*(f"gpu_metrics_{width}_by_node" for width in DAYS), *(f"{source}_1d" for source in SOURCES)):
+                await connection.execute(refresh, name, now - timedelta(hours=2), timeout=600)
+        else:
+            for source in SOURCES:
                 roll = f"SELECT roll_{source}_1d(array_agg(node_key), array_agg($1::timestamptz), array_agg($2::timestamptz)) FROM nodes"
                 await connection.execute(roll, month, today, timeout=600)
 
@@ -155,6 +157,7 @@ async def multiply(database: Database, engine: StorageEngine, nodes: int, times:
     for name, since in {
         "gpu_metrics": now - timedelta(hours=2),
         "gpu_metrics_5m": now - timedelta(hours=2),
+        "gpu_metrics_5m_by_node": now - timedelta(hours=2),
         "gpu_metrics_1h_by_node": now - timedelta(days=8),
     }.items():
         async with database.driver_transaction() as connection:

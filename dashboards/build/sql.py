@@ -84,7 +84,7 @@ GPU_LADDER: Final = (
 )
 """Each GPU of the fleet."""
 FLEET_LADDER: Final = (
-    Rung("gpu_metrics_5m", 6 * HOUR, 300),
+    Rung("gpu_metrics_5m_by_node", 6 * HOUR, 300),
     Rung("gpu_metrics_1h_by_node", 31 * DAY, HOUR),
     Rung("gpu_metrics_1d", None, DAY),
 )
