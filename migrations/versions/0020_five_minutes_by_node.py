@@ -1,7 +1,12 @@
 """The GPUs of a node together, over 5 minutes: what a fleet's last hours are drawn from.
 
 All of it is that of an hour with another width, and is made from what the database has of that.
+
+And of what is behind `rolled_until` the planner learns that it is little: of an edge that it does not know it took a third
+of all samples to be behind it, beside which no other choice mattered. Of a range between two it takes 1 in 200.
 """
+
+import re
 
 import sqlalchemy as sa
 from alembic import op
@@ -68,6 +73,8 @@ WIDTHS = {
     **dict.fromkeys(("node_metrics_1h", "gpu_metrics_1h", HOURLY), "1 hour"),
     **dict.fromkeys(("node_metrics_1d", "gpu_metrics_1d"), "1 day"),
 }
+BEHIND = re.compile(r'(\w+\."time") >= \( SELECT time_bucket')
+LITTLE = re.compile(r"\(\w+\.\"time\" < 'infinity'::timestamp with time zone\) AND ")
 GRANT = """
 DO $$
 BEGIN
@@ -113,6 +120,7 @@ def downgrade() -> None:
         if _function("make_partitions"):
             _change("make_partitions", f"'{ROLLED}', ", "")
         _watermarks(WIDTHS)
+        _views(LITTLE, "")
         op.execute(f"DROP FUNCTION roll_{ROLLUP}{ARGUMENTS}")
         op.execute(f"DROP VIEW {ROLLUP}")
         op.execute(f"DROP TABLE {ROLLED}")
@@ -137,8 +145,9 @@ def _make_table(engine: str) -> None:
     # By the function that makes what it is made of: a program of before, which knows of no other, rolls it up, too.
     _change("roll_gpu_metrics_5m", "END $function$", f"{ROLL_ALONG}END $function$")
     op.execute(FILL)
-    # The last thing: whoever asks waits for it.
+    # The last things: whoever asks waits for them.
     _watermarks(WIDTHS | {ROLLUP: "5 minutes"})
+    _views(BEHIND, r"\1 < 'infinity' AND \g<0>")
 
 
 def _of_five_minutes(definition: str) -> str:
@@ -158,6 +167,15 @@ def _watermarks(widths: dict[str, str]) -> None:
         SELECT rollup, time_bucket(width, rolled_until) AS until
         FROM (VALUES {values}) AS rollups (rollup, width) CROSS JOIN rolling WHERE rolled_until > '-infinity'
     """)
+
+
+def _views(before: re.Pattern[str], after: str) -> None:
+    """The same views of rollups with one thing changed."""
+    for view in (*WIDTHS, ROLLUP):
+        query, changes = before.subn(after, _view(view))
+        if changes != 1:
+            raise RuntimeError(f"{view} has {changes} of {before.pattern!r}")
+        _execute(f"CREATE OR REPLACE VIEW {view} AS {query}")
 
 
 def _change(name: str, before: str, after: str) -> None:
