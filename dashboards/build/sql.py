@@ -60,8 +60,13 @@ def nodes_measured() -> str:
 
 
 def gpus_measured() -> str:
-    """For rows of GPUs in rollups: the same, by key."""
-    return f"{_by_key(('org', 'node', 'metadata_value'), _chosen(''))}\n  AND {chosen('model', 'gpu_model')}"
+    """For rows of GPUs in rollups: the same, by key.
+
+    A bare comparison would make the views' outer join of the model an inner one, of whose rows the planner expects one
+    of 25, and looks up the node of each of the rest by itself.
+    """
+    model = "('__all__' IN (${model:sqlstring}) OR coalesce(gpu_model IN (${model:sqlstring}), false))"
+    return f"{_by_key(('org', 'node', 'metadata_value'), _chosen(''))}\n  AND {model}"
 
 
 def bucket(time: str = "time") -> str:
