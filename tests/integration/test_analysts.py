@@ -49,7 +49,7 @@ async def test_every_view_shows_a_login_its_own_organisation_alone(logins: Datab
     for login, orgs in (("bound", {"acme"}), ("free", {"acme", "umbrella"}), ("stray", set[str]())):
         async with as_login(logins, login) as connection:
             names = await views(connection)
-            assert len(names) == 16
+            assert len(names) == 17
             for name in names:
                 rows = await connection.fetch(f"SELECT DISTINCT org_id FROM history.{name}")
                 assert {row["org_id"] for row in rows} == orgs, (login, name)

@@ -45,6 +45,30 @@ async def test_what_was_rolled_up_before_is_in_it(store: Store) -> None:
     await store.check()
 
 
+async def test_what_was_there_before_comes_back(database: Database) -> None:
+    """Each view and each function of ours, to the letter."""
+
+    async def definitions() -> dict[str, str]:
+        async with database.transaction() as connection:
+            rows = await connection.execute(
+                text("""
+                    SELECT oid::regclass::text, pg_get_viewdef(oid) FROM pg_class
+                    WHERE relnamespace IN ('aiwm'::regnamespace, 'history'::regnamespace) AND relkind = 'v'
+                    UNION ALL
+                    SELECT oid::regprocedure::text, pg_get_functiondef(oid) FROM pg_proc
+                    WHERE pronamespace = 'aiwm'::regnamespace AND prokind = 'f'
+                """)
+            )
+            return dict(rows.tuples().all())
+
+    await schema.downgrade(database, BEFORE)
+    before = await definitions()
+    await schema.upgrade(database)
+    assert (await definitions()).keys() > before.keys()
+    await schema.downgrade(database, BEFORE)
+    assert await definitions() == before
+
+
 async def test_while_it_is_made_samples_come_and_nobody_rolls_up(store: Store) -> None:
     """A pass that has begun waits, and then rolls up what it would have missed."""
     if store.engine.name == "TimescaleDB":
