@@ -59,7 +59,7 @@ async def test_what_was_there_before_comes_back(database: Database) -> None:
                     WHERE pronamespace = 'aiwm'::regnamespace AND prokind = 'f'
                 """)
             )
-            return dict(rows.tuples().all())
+            return {row[0]: row[1] for row in rows}
 
     await schema.downgrade(database, BEFORE)
     before = await definitions()
@@ -84,8 +84,9 @@ async def test_while_it_is_made_samples_come_and_nobody_rolls_up(store: Store) -
         async with asyncio.timeout(10):
             await store.put(metrics(node, NOW - timedelta(minutes=15)), metrics(node, NOW + timedelta(minutes=2)))
         rolling_up = asyncio.create_task(store.maintain())
-        while not await migrating.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while not await migrating.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                await asyncio.sleep(0.01)
         assert not rolling_up.done()
     async with asyncio.timeout(10):
         await rolling_up
