@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from litestar import Request
@@ -15,7 +16,7 @@ T = TypeVar("T")
 class ClientGone(HTTPException):
     """Nobody is there to read the answer."""
 
-    status_code = 499  # nginx's number for it
+    status_code = HTTPStatus.REQUEST_TIMEOUT
     detail = "The client went away before the answer was ready"
 
 
