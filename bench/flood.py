@@ -111,7 +111,7 @@ async def _copy(database: Database, keys: list[int], moments: list[datetime]) ->
         for table, encoded in made:
             await connection.copy_to_table(
                 table.name,
-                source=memoryview(encoded),
+                source=memoryview(encoded),  # type: ignore[arg-type] # see samples.copy
                 columns=[column.name for column in table.c],
                 format="binary",
                 timeout=300,

@@ -55,9 +55,8 @@ async def copy(database: Database, engine: StorageEngine, batch: Sequence[Arriva
     """
     async with database.driver_transaction() as connection:
         for target, rows in _rows(batch, binary_copy.moment):
-            await connection.copy_to_table(
-                target.name, source=target.encoder.encode(rows), columns=target.columns, format="binary"
-            )
+            encoded: Any = target.encoder.encode(rows)  # the driver's stubs do not know that it takes buffers
+            await connection.copy_to_table(target.name, source=encoded, columns=target.columns, format="binary")
         await engine.note(connection, _metrics(batch))
         await intake.count(connection, batch)
         await _update_states(connection, batch)

@@ -27,7 +27,7 @@ async def test_numbers_times_text_and_null_come_back_as_they_were(database: Data
         await connection.execute("CREATE TEMPORARY TABLE copied (LIKE heartbeats) ON COMMIT DROP")
         for column in COLUMNS[2:]:
             await connection.execute(f"ALTER TABLE copied ALTER {column} DROP NOT NULL")
-        encoded = Encoder(tables.heartbeats).encode([(key, moment(time), *rest) for key, time, *rest in rows])
+        encoded: Any = Encoder(tables.heartbeats).encode([(key, moment(time), *rest) for key, time, *rest in rows])
         await connection.copy_to_table("copied", source=encoded, columns=COLUMNS, format="binary")
         found = [tuple(record) for record in await connection.fetch("SELECT * FROM copied ORDER BY time")]
     assert found == rows
