@@ -7,7 +7,7 @@ from uvicorn._types import ASGIReceiveEvent
 
 
 class Inbox:
-    """Events in order, for one reader: an `asyncio.Queue` of as many sockets takes 2 KiB more of each.
+    """Events in order, for one reader: an `asyncio.Queue` of as many sockets takes 3 KiB more of each.
 
     Bounded by its socket, which is not read on while nobody waits here.
     """

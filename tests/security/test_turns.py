@@ -1,7 +1,9 @@
 """The whole service: a worker that sends too much, and strangers at its door."""
 
 import asyncio
+import gc
 import json
+import socket
 from collections import Counter
 from typing import Any
 
@@ -12,10 +14,12 @@ from app.clock import timestamp
 from app.domain.ingest import Ingest
 from app.storage.database import Database
 from app.ws.endpoint import FRAMES_A_TURN
+from app.ws.sockets import WebSocketProtocol
 from tests.fakes import FakeClock
 from tests.frames import heartbeat
 from tests.integration.gateway import running_gateway
 from tests.integration.test_lifecycle import beat, introduce
+from tests.security.doors import UPGRADE, frame
 
 
 async def test_a_flood_gives_others_their_turn(
@@ -48,6 +52,30 @@ async def test_a_flood_gives_others_their_turn(
             counting.cancel()
     assert taken.total() == 401
     assert max(taken.values()) <= FRAMES_A_TURN
+
+
+async def test_a_worker_that_does_not_read_its_answers_is_not_read(database: Database, clock: FakeClock) -> None:
+    """They wait to be written, and for how many of them is not the worker's to say."""
+    async with running_gateway(database, clock) as gateway:
+        token = await gateway.make_token(await gateway.create_node())
+        wire = socket.socket()
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        wire.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(wire, ("127.0.0.1", gateway.settings.port))
+        reader, writer = await asyncio.open_connection(sock=wire, limit=1000)
+        writer.write(UPGRADE.replace(b"/ws ", b"/ws/node ") + f"Authorization: Bearer {token}\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        # Each is answered: its node is not registered yet.
+        writer.write(frame(json.dumps(heartbeat(timestamp(clock.now()))).encode()) * 20_000)
+        async with asyncio.timeout(30):
+            there = (each for each in gc.get_objects() if type(each) is WebSocketProtocol)
+            protocol = next(each for each in there if not each.transport.is_closing())
+            while protocol.writable.is_set():
+                await asyncio.sleep(0)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert protocol.transport.get_write_buffer_size() < 128 * 1024
+        writer.transport.abort()
 
 
 async def test_a_body_that_breaks_off_is_no_defect_of_ours(
