@@ -34,6 +34,7 @@ from app.strangers import Strangers
 from app.ws.doors import REQUESTS, room
 from app.ws.requests import counting
 from app.ws.sockets import WebSocketProtocol
+from app.ws.tls import tls_context
 
 WAIT_REPORT_SECONDS: Final = 5.0
 GOODBYE_SECONDS: Final = 5
@@ -164,6 +165,7 @@ def http_server(app: Litestar, settings: Settings, announce: Callable[[], None])
         log_config=None,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
+        ssl_context_factory=tls_context if settings.tls_cert else None,
     )
     return _Server(config, announce)
 
