@@ -125,7 +125,8 @@ def downgrade() -> None:
     op.execute(f"DROP VIEW history.{ROLLUP}")
     if edition == "community":
         op.execute(f"DROP VIEW {ROLLED}")
-        op.execute(f"DROP MATERIALIZED VIEW {ROLLUP}")
+        # Not prepared: TimescaleDB changes the statement as it runs, and a second run of it would be refused.
+        _execute(f"DROP MATERIALIZED VIEW {ROLLUP}")
     else:
         op.execute(LOCK)
         _change("roll_gpu_metrics_5m", {ROLL_ALONG: ""})
