@@ -8,6 +8,8 @@ from random import Random
 from time import perf_counter
 from typing import Final, NamedTuple
 
+import uvloop
+
 from app.storage.database import Database
 from bench import wire
 from bench.service import Service, token
@@ -137,7 +139,7 @@ _spawn = multiprocessing.get_context("spawn")
 
 
 def _serve(port: int, first: int, count: int, orders: Connection) -> None:
-    asyncio.run(_obey(Fleet(port, first, count), orders))
+    uvloop.run(_obey(Fleet(port, first, count), orders))
 
 
 async def _obey(fleet: Fleet, orders: Connection) -> None:
