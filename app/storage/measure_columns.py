@@ -6,6 +6,7 @@ columns become units.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -217,6 +218,12 @@ def _sum(total: ColumnElement[Any], field: Field, *, is_decimal: bool) -> Select
     return Selected((total,), (_divided_decimal if is_decimal else _divided)(_steps(field)))
 
 
+_ARRAY_HEAD: Final = ">20x"
+"""Before the items of an array with one dimension: dimensions, whether there are NULLs, type, length, lower bound."""
+_ARRAY_ITEMS: Final = ("4xi", "4xq")
+"""Each behind its length in bytes: integers of a rollup, or bigints, which several of them add up to."""
+
+
 def _percentile(
     measure: Measure,
     hist: ColumnElement[Any],
@@ -229,17 +236,20 @@ def _percentile(
     if scale is None or share is None:
         raise ValueError(f"{field.name} has no histogram")
     steps = _steps(field)
+    arrays = [Struct(_ARRAY_HEAD + item * (scale.buckets + 2)) for item in _ARRAY_ITEMS]
+    unpack = {array.size: array.unpack for array in arrays}
 
     def convert(hists: list[Any], least: list[Any], greatest: list[Any], units: list[Any]) -> list[Value]:
-        found = (
-            hist and quantile(hist, scale, unit, share, low, high)
-            for hist, low, high, unit in zip(hists, least, greatest, units, strict=True)
-        )
-        # Of sizes without a total only the extremes are known.
-        told = (high if value is None else value for value, high in zip(found, greatest, strict=True))
-        return [None if value is None else round(value / steps, 4) for value in told]
+        values: list[Value] = []
+        for sent, low, high, unit in zip(hists, least, greatest, units, strict=True):
+            value = None if sent is None else quantile(unpack[len(sent)](sent), scale, unit, share, low, high)
+            # Of sizes without a total only the extremes are known.
+            value = high if value is None else value
+            values.append(None if value is None else round(value / steps, 4))
+        return values
 
-    return Selected((cast(hist, ARRAY(BigInteger)), least, greatest, total), convert)
+    # In one piece, as PostgreSQL sends an array: asyncpg would make a list of each, which takes several times as long.
+    return Selected((func.array_send(hist), least, greatest, total), convert)
 
 
 def _steps(field: Field) -> int:

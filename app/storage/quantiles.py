@@ -23,22 +23,34 @@ def quantile(
     place = share * last
     below = int(place)
     bucket = bisect_right(until, below)
-    width = (scale.high - scale.low) * unit / scale.buckets
-
-    def at(rank: float, bucket: int) -> float:
-        """About the value that has so many below it: those of a bucket are taken to lie evenly in it."""
-        low = scale.low * unit + (bucket - 1) * width
-        high = low + width
-        # A million of these are made for one answer: `min` and `max` would take half as long again.
-        if high > greatest or bucket == len(until) - 1:
-            high = greatest
-        if low < least or bucket == 0:
-            low = least
-        return low + (high - low) * (rank - until[bucket] + counts[bucket] + 0.5) / counts[bucket]
-
     if below == place or below + 1 < until[bucket]:
-        found = at(place, bucket)
+        found = _at(place, bucket, counts, until, scale, unit, least, greatest)
     else:
-        found = at(below, bucket)
-        found += (at(below + 1, bisect_right(until, below + 1)) - found) * (place - below)
+        found = _at(below, bucket, counts, until, scale, unit, least, greatest)
+        following = _at(below + 1, bisect_right(until, below + 1), counts, until, scale, unit, least, greatest)
+        found += (following - found) * (place - below)
     return least if found < least else min(found, greatest)
+
+
+def _at(
+    rank: float,
+    bucket: int,
+    counts: Sequence[int],
+    until: Sequence[int],
+    scale: Scale,
+    unit: float,
+    least: float,
+    greatest: float,
+) -> float:
+    """About the value that has so many below it: those of a bucket are taken to lie evenly in it."""
+    low, high, buckets = scale
+    width = (high - low) * unit / buckets
+    low = low * unit + (bucket - 1) * width
+    high = low + width
+    # A million of these are made for one answer: `min` and `max` would take half as long again.
+    if high > greatest or bucket == len(until) - 1:
+        high = greatest
+    if low < least or bucket == 0:
+        low = least
+    count = counts[bucket]
+    return low + (high - low) * (rank - until[bucket] + count + 0.5) / count

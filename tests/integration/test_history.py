@@ -37,8 +37,12 @@ from tests.integration.rolling_up import roll_up
 ORG = "68dd05b175d9e3c17bf97f60"
 CALLER = Caller("user", CallerRole.VIEWER, Owner(org_id=ORG))
 DAYS = [date(2026, 11, 22), date(2026, 11, 23)]
-GPUS = {1: ("GPU-a", "A100"), 2: ("GPU-b", "A100"), 3: ("GPU-a", "H100")}
+Cards = dict[int, tuple[str, str]]
+GPUS: Cards = {1: ("GPU-a", "A100"), 2: ("GPU-b", "A100"), 3: ("GPU-a", "H100")}
 """GPU-a had two models: two numbers, one series."""
+PLAIN_GPUS: Cards = {1: ("GPU-a", "A100"), 2: ("GPU-b", "A100")}
+"""A number for each: a row of a rollup is a point of its series."""
+CARDS = st.sampled_from([GPUS, PLAIN_GPUS])
 
 _ids = count(1)
 
@@ -80,7 +84,7 @@ async def node(database: Database, engine: StorageEngine) -> Node:
     return await make_node(database, engine)
 
 
-async def make_node(database: Database, engine: StorageEngine) -> Node:
+async def make_node(database: Database, engine: StorageEngine, cards: Cards = GPUS) -> Node:
     id_ = f"{next(_ids):024x}"
     about = {"name": "n", "role": ["worker"], "is_local": False, "created_by": "me", "org_id": ORG}
     async with database.transaction() as connection:
@@ -88,7 +92,7 @@ async def make_node(database: Database, engine: StorageEngine) -> Node:
         key = (
             await connection.execute(insert(tables.nodes).values(row).returning(tables.nodes.c.node_key))
         ).scalar_one()
-        for gpu, (device, model) in GPUS.items():
+        for gpu, (device, model) in cards.items():
             named = {"node_key": key, "gpu": gpu, "device_id": device, "model": model}
             await connection.execute(insert(tables.gpus).values(named | {"first_seen": START, "last_seen": START}))
     return Node(database, engine, int(key), id_)
@@ -237,27 +241,33 @@ async def test_node_metrics_are_what_was_measured(
 @on_a_database
 @given(
     samples=st.fixed_dictionaries({gpu: sample_sets(GPU_METRIC_FIELDS) for gpu in GPUS}),
+    cards=CARDS,
     interval=INTERVALS,
     bounds=RANGES,
 )
 async def test_gpu_metrics_are_what_was_measured(
-    node: Node, samples: dict[int, Samples], interval: str, bounds: list[datetime]
+    node: Node, samples: dict[int, Samples], cards: Cards, interval: str, bounds: list[datetime]
 ) -> None:
     """By device: what a device measured as one model and as another is one series."""
-    await check_devices(node, GPU_HISTORY, samples, interval, bounds)
+    await check_devices(node, GPU_HISTORY, samples, interval, bounds, cards)
 
 
 async def check_devices(
-    node: Node, subject: Subject, samples: dict[int, Samples], interval: str, bounds: list[datetime]
+    node: Node,
+    subject: Subject,
+    samples: dict[int, Samples],
+    interval: str,
+    bounds: list[datetime],
+    cards: Cards = GPUS,
 ) -> None:
     """Put samples of GPUs in, and hold the answer for each device against what is computed."""
     ((table, fields, _),) = subject.sources
-    fresh = await make_node(node.database, node.engine)
+    fresh = await make_node(node.database, node.engine, cards)
     of_device: dict[str, dict[datetime, Values]] = {"GPU-a": {}, "GPU-b": {}}
-    for gpu in GPUS:
-        last = max(of_device[GPUS[gpu][0]], default=FIRST - timedelta(days=1))  # a device has one model at a time
+    for gpu in cards:
+        last = max(of_device[cards[gpu][0]], default=FIRST - timedelta(days=1))  # a device has one model at a time
         new = {time: values for time, values in samples[gpu].items() if time > last}
-        of_device[GPUS[gpu][0]] |= new
+        of_device[cards[gpu][0]] |= new
         await fresh.insert(table, new, gpu)
     await fresh.roll_up(ROLLED)
     start, end = bounds
@@ -312,14 +322,15 @@ PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 @on_a_database
 @given(
     samples=st.dictionaries(MOMENTS, st.tuples(*(in_scale(field) for field in GPU_METRIC_FIELDS)), max_size=40),
+    cards=CARDS,
     interval=INTERVALS,
     bounds=RANGES,
 )
 async def test_percentiles_are_exact_or_off_by_a_bucket(
-    node: Node, samples: Samples, interval: str, bounds: list[datetime]
+    node: Node, samples: Samples, cards: Cards, interval: str, bounds: list[datetime]
 ) -> None:
     """Below an hour to the resolution of samples; from there on off by one bucket of the histogram at most."""
-    fresh = await make_node(node.database, node.engine)
+    fresh = await make_node(node.database, node.engine, cards)
     await fresh.insert(tables.gpu_metrics, samples, 1)
     await fresh.roll_up(ROLLED)
     start, end = bounds
