@@ -5,7 +5,6 @@ database, where there is one, outlives everything that uses it.
 """
 
 import errno
-import gc
 import logging
 import signal
 import socket
@@ -21,6 +20,7 @@ import msgspec
 import uvicorn
 from litestar import Litestar
 
+from app import garbage
 from app.asgi import service
 from app.clock import Clock
 from app.embedded import embedded_postgres, visited_postgres
@@ -41,8 +41,6 @@ GOODBYE_SECONDS: Final = 5
 SILENT_SECONDS: Final = 10
 """For how long a connection may be open without a request, at first and between two."""
 BACKLOG: Final = 2048
-GARBAGE: Final = 50_000
-"""So many objects more than were freed: then Python looks for cycles among the youngest."""
 _LISTEN_ADVICE: Final = {
     errno.EADDRINUSE: "Stop the program that uses it, or set AIWM_PORT.",
     errno.EADDRNOTAVAIL: "Set AIWM_HOST to an address of this machine, or to 0.0.0.0 for all of them.",
@@ -130,17 +128,10 @@ async def gateway(settings: Settings, url: str, process: Process, announce: Call
         ) as app:
             server = http_server(app, settings, announce)
             process.stop.attach(server)
-            _spare_garbage_collection()
+            garbage.spare_collection()
             await server.serve(sockets=[process.listener])
     finally:
         await database.close()
-
-
-def _spare_garbage_collection() -> None:
-    """Frames make no cycles, and ten thousand connections are many objects to look through for none."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE, 20, 50)
 
 
 def http_server(app: Litestar, settings: Settings, announce: Callable[[], None]) -> uvicorn.Server:
