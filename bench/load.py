@@ -137,7 +137,8 @@ async def _made_of_others(database: Database, engine: StorageEngine, now: dateti
         else:
             for source in SOURCES:
                 roll = f"SELECT roll_{source}_1d(array_agg(node_key), array_agg($1::timestamptz), array_agg($2::timestamptz)) FROM nodes"
-                await connection.execute(roll, month, today, timeout=600)
+                for day in range(DAYS["1h"]):  # one after the other, as on disk they lie
+                    await connection.execute(roll, month + day * DAY, month + (day + 1) * DAY, timeout=600)
 
 
 async def _repeat(database: Database, engine: StorageEngine, rollup: str, days: int) -> None:

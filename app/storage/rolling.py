@@ -21,8 +21,8 @@ BUCKET: Final = timedelta(minutes=5)
 SETTLED_AFTER: Final = timedelta(minutes=1)
 """Samples of the last minute are still coming in: rolled up at once, they would all be late."""
 
-STEP: Final = timedelta(hours=6)
-"""As much time as one transaction rolls up."""
+STEP: Final = timedelta(hours=1)
+"""As much time as one transaction rolls up. On disk its rows lie in no order: longer, and an index of ranges tells little."""
 
 LATE_BUCKETS: Final = 20_000
 """As many touched buckets as one transaction works off."""
