@@ -10,12 +10,12 @@ from app.retention import Retention
 from app.storage import tables
 from app.storage.database import Database
 from app.storage.engines.base import Connection, StorageEngine
+from app.storage.engines.timescale import COMPRESSED_AFTER
 from bench.fleet import INTERVAL, Machine
 
 ORG: Final = "bench"
 DAY: Final = timedelta(days=1)
-AN_HOUR: Final = timedelta(hours=1) // INTERVAL
-"""So many samples of a node."""
+HOUR: Final = timedelta(hours=1)
 DAYS: Final = {"5m": 7, "1h": 30}
 """For how many days each rollup is filled; a month of five minutes would take longer than all the rest."""
 
@@ -54,6 +54,7 @@ _CARDS: Final = """
         'NVIDIA H100 80GB HBM3', 80000, $2, $2
     FROM generate_series(1, $1::integer) n JOIN nodes ON id = lpad(to_hex(n), 24, '0'), generate_series(0, 7) gpu
 """
+_REFRESH: Final = "CALL refresh_continuous_aggregate($1::text::regclass, $2::timestamptz, $3::timestamptz)"
 _MATERIALIZED: Final = """
     SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)
     FROM timescaledb_information.continuous_aggregates WHERE view_schema = 'aiwm' AND view_name = $1
@@ -92,8 +93,8 @@ async def fill_day(database: Database, engine: StorageEngine, keys: list[int], g
     # An hour of all nodes after the other, since that is how samples come: on disk they lie in the order of time.
     machines = [Machine(key, gpus).samples(start, end) for key in keys]
     rows = 0
-    for _ in range(0, DAY // INTERVAL, AN_HOUR):
-        samples = [sample for machine in machines for sample in islice(machine, AN_HOUR)]
+    for _ in range(DAY // HOUR):
+        samples = [sample for machine in machines for sample in islice(machine, HOUR // INTERVAL)]
         samples.sort(key=lambda sample: sample[0][1])
         async with database.driver_transaction() as connection:
             for table, records in (
@@ -109,6 +110,8 @@ async def fill_day(database: Database, engine: StorageEngine, keys: list[int], g
 
 async def roll_up(database: Database, engine: StorageEngine, clock: Clock) -> None:
     """Everything that maintenance would do by now; then the same day again and again, a month into the past."""
+    if engine.name == "TimescaleDB":
+        await _refresh_by_hours(database, clock.now())
     maintenance = Maintenance(database, engine, Retention(), clock)
     while await maintenance.once():
         pass
@@ -123,6 +126,17 @@ async def roll_up(database: Database, engine: StorageEngine, clock: Clock) -> No
             await connection.execute("VACUUM ANALYZE", timeout=600)
 
 
+async def _refresh_by_hours(database: Database, now: datetime) -> None:
+    """As jobs do it, and as rows lie on disk: maintenance, which finds a day and no jobs yet, would refresh all at once."""
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    async with database.alone("bench") as connection:
+        if connection is None:
+            return
+        for start in (hour - hours * HOUR for hours in range(DAY // HOUR, 0, -1)):
+            for name in (f"{source}_{width}" for width in DAYS for source in SOURCES):
+                await connection.execute(_REFRESH, name, start, start + HOUR, timeout=600)
+
+
 async def _made_of_others(database: Database, engine: StorageEngine, now: datetime) -> None:
     """The days of the month before, from its hours; and where jobs may do so at any moment, rollups of nodes from GPUs'."""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -131,9 +145,8 @@ async def _made_of_others(database: Database, engine: StorageEngine, now: dateti
         if connection is None:
             return
         if engine.name == "TimescaleDB":
-            refresh = "CALL refresh_continuous_aggregate($1::text::regclass, NULL, $2::timestamptz)"
             for name in (*(f"gpu_metrics_{width}_by_node" for width in DAYS), *(f"{source}_1d" for source in SOURCES)):
-                await connection.execute(refresh, name, now - timedelta(hours=2), timeout=600)
+                await connection.execute(_REFRESH, name, None, now - timedelta(hours=2), timeout=600)
         else:
             for source in SOURCES:
                 roll = f"SELECT roll_{source}_1d(array_agg(node_key), array_agg($1::timestamptz), array_agg($2::timestamptz)) FROM nodes"
@@ -186,18 +199,26 @@ async def _rows_of(connection: Connection, engine: StorageEngine, name: str) -> 
 
 
 async def compress(database: Database) -> dict[str, Any]:
-    """On TimescaleDB: put every chunk of samples into columns, and what its policy would of rollups; bytes before and after."""
+    """On TimescaleDB: bytes of samples in rows and in columns; then put into columns what policies would, which is older."""
     async with database.alone("bench") as connection:
         if connection is None:
             return {}
-        chunks = await connection.fetch(
-            "SELECT format('%I.%I', chunk_schema, chunk_name) FROM timescaledb_information.chunks "
-            "WHERE NOT is_compressed AND (hypertable_schema = 'aiwm' OR range_end < now() - interval '1 day')"
-        )
-        for (chunk,) in chunks:
-            await connection.execute("CALL convert_to_columnstore($1::text::regclass)", chunk, timeout=600)
-        row = await connection.fetchrow(
+        trial = connection.transaction()
+        await trial.start()
+        await _convert(connection, "hypertable_schema = 'aiwm'")
+        sizes = await connection.fetchrow(
             "SELECT before_compression_total_bytes AS raw, after_compression_total_bytes AS compressed "
             "FROM hypertable_columnstore_stats('aiwm.gpu_metrics')"
         )
-        return dict(row) if row else {}
+        await trial.rollback()
+        await _convert(connection, f"range_end < now() - interval '{COMPRESSED_AFTER}'")
+        return dict(sizes) if sizes else {}
+
+
+async def _convert(connection: Connection, which: str) -> None:
+    chunks = await connection.fetch(
+        "SELECT format('%I.%I', chunk_schema, chunk_name) FROM timescaledb_information.chunks "
+        f"WHERE NOT is_compressed AND {which}"
+    )
+    for (chunk,) in chunks:
+        await connection.execute("CALL convert_to_columnstore($1::text::regclass)", chunk, timeout=600)
