@@ -1,5 +1,7 @@
 """Rows of every shape as a binary COPY: what the database reads is what was written."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,6 +33,25 @@ async def test_numbers_times_text_and_null_come_back_as_they_were(database: Data
         await connection.copy_to_table("copied", source=encoded, columns=COLUMNS, format="binary")
         found = [tuple(record) for record in await connection.fetch("SELECT * FROM copied ORDER BY time")]
     assert found == rows
+
+
+class NoThreads(ThreadPoolExecutor):
+    """Of a process whose event loop is its only thread."""
+
+    def submit(self, *_: Any, **__: Any) -> Any:
+        """Raise."""
+        raise RuntimeError("a thread was asked for")
+
+
+@pytest.mark.parametrize("server", WITH_ROOM, indirect=True)
+async def test_rows_go_to_the_database_without_a_thread(database: Database) -> None:
+    """Of a file asyncpg reads piece by piece in one, and a batch has several tables."""
+    async with database.driver_transaction() as connection:
+        asyncio.get_running_loop().set_default_executor(NoThreads())
+        encoded: Any = Encoder(tables.heartbeats).encode([(1, moment(START), "online", 1, 2, 3, 4)])
+        await connection.execute("CREATE TEMPORARY TABLE copied (LIKE heartbeats) ON COMMIT DROP")
+        await connection.copy_to_table("copied", source=encoded, columns=COLUMNS, format="binary")
+        assert await connection.fetchval("SELECT count(*) FROM copied") == 1
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(-32_768, 32_767)), min_size=2, max_size=2))
