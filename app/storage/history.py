@@ -17,7 +17,7 @@ import msgspec
 from sqlalchemy import Table, bindparam, func, select
 
 from app.quantities import Field
-from app.storage import tables
+from app.storage import relations, tables
 from app.storage.database import NO_LIMIT, Database, time_limit
 from app.storage.measures import Measure, Value
 from app.storage.series import Grid, growth_statement, series_statement
@@ -53,8 +53,8 @@ _SET_LIMITS: Final = compiled(
         func.set_config("enable_indexscan", "off", True),
         # They would take longer to start, and processors that ingest needs.
         func.set_config("max_parallel_workers_per_gather", "0", True),
-        func.array_agg(tables.watermarks.c.rollup),
-        func.array_agg(tables.watermarks.c.until),
+        func.array_agg(relations.watermarks.c.rollup),
+        func.array_agg(relations.watermarks.c.until),
     )
 )
 

@@ -14,6 +14,7 @@ import asyncpg
 
 from app.storage.database import NO_LIMIT
 from app.storage.holdings import Holdings, Part
+from app.storage.relations import ROLLUP_WIDTHS
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -26,9 +27,6 @@ STEP: Final = timedelta(hours=1)
 
 LATE_BUCKETS: Final = 20_000
 """As many touched buckets as one transaction works off."""
-
-WIDTHS: Final = {"5m": timedelta(minutes=5), "1h": timedelta(hours=1), "1d": timedelta(days=1)}
-"""In the order in which they are made: those of a day from those of its hours."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -86,7 +84,7 @@ async def roll(connection: Connection, now: datetime) -> bool:
     async with connection.transaction():
         late = await connection.fetch(_TAKE, LATE_BUCKETS)
         nodes = [row[0] for row in await connection.fetch(_NODES)]
-        for width, length in WIDTHS.items():
+        for width, length in ROLLUP_WIDTHS.items():
             first, last = floor(rolled_until, length), floor(until, length)
             again = {(node_key, floor(bucket, length)) for node_key, bucket in late}
             ranges = [(node_key, start, start + length) for node_key, start in again if start < first]
@@ -113,7 +111,9 @@ async def holdings(connection: Connection, parts: Mapping[str, list[Part]]) -> H
         parts=parts,
         columnstore=None,
         rolled_until={
-            rollup: until and floor(until, WIDTHS[width]) for width, rollups in _ROLLUPS.items() for rollup in rollups
+            rollup: until and floor(until, ROLLUP_WIDTHS[width])
+            for width, rollups in _ROLLUPS.items()
+            for rollup in rollups
         },
         touched=await connection.fetchval("SELECT count(*) FROM touched"),
         jobs=[],
@@ -127,7 +127,7 @@ async def _begin(connection: Connection, now: datetime) -> datetime:
     """
     await connection.execute(_RAISE, floor(now - SETTLED_AFTER, BUCKET))
     oldest = await connection.fetchval(_OLDEST, timeout=NO_LIMIT)
-    begin = floor(oldest or now - SETTLED_AFTER, WIDTHS["1d"] if oldest else BUCKET)
+    begin = floor(oldest or now - SETTLED_AFTER, ROLLUP_WIDTHS["1d"] if oldest else BUCKET)
     await connection.execute(_ROLLED, begin)
     return begin
 

@@ -14,7 +14,7 @@ from app.quantities import (
     NODE_METRIC_FIELDS,
     Field,
 )
-from app.storage import tables
+from app.storage import relations, tables
 
 
 class Rollup(NamedTuple):
@@ -69,12 +69,12 @@ def coarsest(segments: Sequence[Segment]) -> str:
 
 
 def _rollups(made: dict[str, Table]) -> tuple[Rollup, ...]:
-    return tuple(Rollup(table, tables.ROLLUP_WIDTHS[name]) for name, table in made.items())
+    return tuple(Rollup(table, relations.ROLLUP_WIDTHS[name]) for name, table in made.items())
 
 
-NODE_METRICS: Final = Source(tables.node_metrics, NODE_METRIC_FIELDS, _rollups(tables.node_rollups))
-GPU_METRICS: Final = Source(tables.gpu_metrics, GPU_METRIC_FIELDS, _rollups(tables.gpu_rollups))
-GPUS_OF_NODES: Final = _rollups(tables.gpu_rollups_by_node)
+NODE_METRICS: Final = Source(tables.node_metrics, NODE_METRIC_FIELDS, _rollups(relations.node_rollups))
+GPU_METRICS: Final = Source(tables.gpu_metrics, GPU_METRIC_FIELDS, _rollups(relations.gpu_rollups))
+GPUS_OF_NODES: Final = _rollups(relations.gpu_rollups_by_node)
 """Those of a node's GPUs together, for who need not tell them apart; without last values and histograms."""
 GPU_DETAILS: Final = Source(tables.gpu_details, GPU_DETAIL_FIELDS)
 HEARTBEATS: Final = Source(tables.heartbeats, HEARTBEAT_FIELDS)
@@ -83,5 +83,5 @@ GPU_HEARTBEATS: Final = Source(tables.gpu_heartbeats, GPU_HEARTBEAT_FIELDS)
 _WIDTHS: Final = {
     rollup.table: rollup.width for rollup in (*NODE_METRICS.rollups, *GPU_METRICS.rollups, *GPUS_OF_NODES)
 }
-ROLLED: Final = {table: table.to_metadata(tables.relations, name=f"{table.name}_rolled") for table in _WIDTHS}
+ROLLED: Final = {table: table.to_metadata(relations.metadata, name=f"{table.name}_rolled") for table in _WIDTHS}
 """Rollups without what was not rolled up yet; `watermarks` says up to where they may be read."""

@@ -9,7 +9,7 @@ from sqlalchemy import Table
 
 from app.errors import StartupError
 from app.retention import Retention
-from app.storage import schema, tables
+from app.storage import relations, schema, tables
 from app.storage.database import Database
 from app.storage.engines.base import Connection, StorageEngine
 from app.storage.holdings import Holdings, Job, Part
@@ -22,8 +22,8 @@ RAW: Final = (
 )
 ROLLUPS: Final = tuple(
     rollups[width]
-    for width in tables.ROLLUP_WIDTHS
-    for rollups in (tables.node_rollups, tables.gpu_rollups, tables.gpu_rollups_by_node)
+    for width in relations.ROLLUP_WIDTHS
+    for rollups in (relations.node_rollups, relations.gpu_rollups, relations.gpu_rollups_by_node)
     if width in rollups
 )
 

@@ -4,7 +4,6 @@ Everything stands in the private schema `aiwm`, which each connection has first 
 analysts read the views of schema `history` instead. Only migrations create anything.
 """
 
-from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -19,7 +18,6 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
-    Numeric,
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
@@ -67,7 +65,7 @@ metadata = MetaData(
     }
 )
 
-_TYPES: Final[dict[Quantity | None, type[Any]]] = {
+TYPES: Final[dict[Quantity | None, type[Any]]] = {
     None: Text,
     PERCENT: SmallInteger,
     CELSIUS: SmallInteger,
@@ -83,6 +81,7 @@ _TYPES: Final[dict[Quantity | None, type[Any]]] = {
     ERRORS: BigInteger,
     SECONDS: BigInteger,
 }
+"""Of what type a column is that holds steps of a quantity; text has none."""
 
 
 def _moment(name: str, *, nullable: bool = True) -> Column[Any]:
@@ -101,7 +100,7 @@ def _sample_table(name: str, fields: tuple[Field, ...], *, per_gpu: bool = False
         Column("node_key", Integer, primary_key=True, autoincrement=False),
         *gpu,
         Column("time", DateTime(timezone=True), primary_key=True),
-        *(Column(field.column, _TYPES[field.quantity]) for field in fields),
+        *(Column(field.column, TYPES[field.quantity]) for field in fields),
         *([Index(f"{name}_time_idx", "time", postgresql_using="brin")] if by_time else []),
     )
 
@@ -338,69 +337,3 @@ allowances = Table(
     Column("kind", Text, primary_key=True),
     _moment("whole_at", nullable=False),
 )
-
-relations: Final = MetaData()
-"""What each storage engine keeps in its own way, under names that all have: no part of what Alembic compares."""
-
-watermarks: Final = Table(
-    # Up to where each rollup has been rolled up, a bucket's end; no row where nothing has been yet.
-    "watermarks",
-    relations,
-    Column("rollup", Text),
-    Column("until", DateTime(timezone=True)),
-)
-ROLLUP_WIDTHS: Final = {"5m": timedelta(minutes=5), "1h": timedelta(hours=1), "1d": timedelta(days=1)}
-
-
-def _rollup(source: Table, width: str, fields: tuple[Field, ...]) -> Table:
-    """A row a bucket (of a GPU): `time` is its start; values in the steps of the raw table.
-
-    A histogram has an element for each bucket of its field's scale, one before them and one behind.
-    """
-    gpu = [Column("gpu", SmallInteger, primary_key=True)] if "gpu" in source.c else []
-    columns: list[Column[Any]] = []
-    for field in fields:
-        type_ = _TYPES[field.quantity]
-        columns += [
-            Column(f"{field.column}_count", Integer),
-            Column(f"{field.column}_sum", Numeric if type_ is BigInteger else BigInteger),
-            *(Column(f"{field.column}_{part}", type_) for part in ("min", "max", "last")),
-        ]
-        if field.scale is not None and ROLLUP_WIDTHS[width] >= timedelta(hours=1):
-            columns.append(Column(f"{field.column}_hist", ARRAY(Integer)))
-    return Table(
-        f"{source.name}_{width}",
-        relations,
-        Column("node_key", Integer, primary_key=True),
-        *gpu,
-        Column("time", DateTime(timezone=True), primary_key=True),
-        Column("samples", Integer),
-        *columns,
-    )
-
-
-def _by_node(width: str) -> Table:
-    """A row a bucket of a node's GPUs together; `…_avg_sum` adds up their averages."""
-    return Table(
-        f"gpu_metrics_{width}_by_node",
-        relations,
-        Column("node_key", Integer, primary_key=True),
-        Column("time", DateTime(timezone=True), primary_key=True),
-        Column("samples", Integer),
-        *(
-            column
-            for field in GPU_METRIC_FIELDS
-            for column in (
-                Column(f"{field.column}_count", Integer),
-                Column(f"{field.column}_sum", BigInteger),
-                *(Column(f"{field.column}_{part}", _TYPES[field.quantity]) for part in ("min", "max")),
-                Column(f"{field.column}_avg_sum", Double),
-            )
-        ),
-    )
-
-
-node_rollups: Final = {width: _rollup(node_metrics, width, NODE_METRIC_FIELDS) for width in ROLLUP_WIDTHS}
-gpu_rollups: Final = {width: _rollup(gpu_metrics, width, GPU_METRIC_FIELDS) for width in ROLLUP_WIDTHS}
-gpu_rollups_by_node: Final = {width: _by_node(width) for width in ("5m", "1h")}
-"""Finest first."""

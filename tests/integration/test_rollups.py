@@ -14,7 +14,7 @@ from app.domain.maintenance import JOB, Maintenance
 from app.model import GpuReading, Sample, SampleKind
 from app.quantities import GPU_METRIC_FIELDS, NODE_METRIC_FIELDS, Field
 from app.retention import Retention
-from app.storage import dropped, rolling, samples, tables
+from app.storage import dropped, relations, rolling, samples
 from app.storage.arrivals import Arrival
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
@@ -107,7 +107,7 @@ class Store:
                 assert found.keys() == expected.keys()
                 for key, values in expected.items():
                     assert {name: found[key][name] for name in values} == values
-        for width in tables.gpu_rollups_by_node:
+        for width in relations.gpu_rollups_by_node:
             await self.check_by_node(width)
 
     async def check_by_node(self, width: str) -> None:
@@ -196,6 +196,12 @@ def store(database: Database, engine: StorageEngine, clock: FakeClock) -> Store:
     return Store(database, engine, clock)
 
 
+SCANS = """
+    SELECT relname, seq_scan + coalesce(idx_scan, 0) FROM pg_stat_xact_user_tables
+    WHERE relname ~ '^(node|gpu)_metrics_p[0-9]'
+"""
+
+
 def metrics(node_key: int, time: datetime, value: int | None = 500, gpus: tuple[int, ...] = (1, 2)) -> Arrival:
     """Metrics whose every value hangs on one."""
     node = tuple(None if value is None else value + place for place in range(len(NODE_METRIC_FIELDS)))
@@ -213,6 +219,23 @@ async def test_rollups_are_right_before_anything_is_rolled_up(store: Store) -> N
     node = await make_node(store.database)
     await store.put(*(metrics(node, NOW - timedelta(minutes=7 * tick), 10 * tick) for tick in range(40)))
     await store.check()
+
+
+@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
+async def test_a_step_reads_the_samples_of_its_own_time(store: Store) -> None:
+    """However many days there are: what it costs is what it rolls up."""
+    node = await make_node(store.database)
+    step = NOW - timedelta(minutes=10)
+    await store.put(*(metrics(node, step - timedelta(days=day)) for day in range(3)))
+    bounds = [rolling.floor(step, rolling.BUCKET)], [rolling.floor(step, rolling.BUCKET) + rolling.BUCKET]
+    async with store.database.driver_transaction() as connection:
+        before = dict(await connection.fetch(SCANS))
+        for table in ("node_metrics", "gpu_metrics"):
+            await connection.execute(f"SELECT roll_{table}_5m($1, $2, $3)", [node], *bounds)
+        after = dict(await connection.fetch(SCANS))
+    assert {name for name, scans in after.items() if scans > before[name]} == {
+        f"{table}_p{step:%Y%m%d}" for table in ("node_metrics", "gpu_metrics")
+    }
 
 
 BATCHES = st.lists(
@@ -408,7 +431,7 @@ def test_the_tables_of_retention_are_there() -> None:
         *("heartbeats", "gpu_heartbeats", "node_metrics", "gpu_metrics", "gpu_details"),
         *(
             str(table.name)
-            for rollups in (tables.node_rollups, tables.gpu_rollups, tables.gpu_rollups_by_node)
+            for rollups in (relations.node_rollups, relations.gpu_rollups, relations.gpu_rollups_by_node)
             for table in rollups.values()
         ),
     }

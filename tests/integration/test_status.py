@@ -14,7 +14,7 @@ from app.clock import timestamp
 from app.errors import StartupError
 from app.model import Sample, SampleKind
 from app.retention import Retention
-from app.storage import rolling, samples, schema, status
+from app.storage import relations, rolling, samples, schema, status
 from app.storage.arrivals import Arrival
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
@@ -119,16 +119,16 @@ async def test_rollups_tell_how_far_they_are(store: Store) -> None:
     found = await read(store)
     for rollup in found.rollups:
         width = rollup.name.removesuffix("_by_node").rpartition("_")[2]
-        length = rolling.WIDTHS[width]
+        length = relations.ROLLUP_WIDTHS[width]
         assert rollup.rolled_until is not None
         assert rollup.rolled_until == rolling.floor(rollup.rolled_until, length)
         assert rollup.lag_seconds == int((store.clock.now() - rollup.rolled_until).total_seconds())
         assert 0 < rollup.lag_seconds <= 2 * length.total_seconds() + 1800
     start = NOW - timedelta(minutes=30 * 199)
     held = tables(found)
-    assert held["node_metrics_5m"].oldest == rolling.floor(start, rolling.WIDTHS["5m"])
+    assert held["node_metrics_5m"].oldest == rolling.floor(start, relations.ROLLUP_WIDTHS["5m"])
     for width in ("5m", "1h"):
-        assert held[f"gpu_metrics_{width}_by_node"].oldest == rolling.floor(start, rolling.WIDTHS[width])
+        assert held[f"gpu_metrics_{width}_by_node"].oldest == rolling.floor(start, relations.ROLLUP_WIDTHS[width])
     assert held["gpu_metrics_1d"].oldest == rolling.floor(start, DAY)
     await store.put(metrics(node, NOW - DAY - timedelta(seconds=1)))
     assert (await read(store)).touched == (None if store.engine.name == "TimescaleDB" else 1)
