@@ -229,10 +229,10 @@ async def test_a_step_reads_the_samples_of_its_own_time(store: Store) -> None:
     await store.put(*(metrics(node, step - timedelta(days=day)) for day in range(3)))
     bounds = [rolling.floor(step, rolling.BUCKET)], [rolling.floor(step, rolling.BUCKET) + rolling.BUCKET]
     async with store.database.driver_transaction() as connection:
-        before = dict(await connection.fetch(SCANS))
+        before = {row[0]: row[1] for row in await connection.fetch(SCANS)}
         for table in ("node_metrics", "gpu_metrics"):
             await connection.execute(f"SELECT roll_{table}_5m($1, $2, $3)", [node], *bounds)
-        after = dict(await connection.fetch(SCANS))
+        after = {row[0]: row[1] for row in await connection.fetch(SCANS)}
     assert {name for name, scans in after.items() if scans > before[name]} == {
         f"{table}_p{step:%Y%m%d}" for table in ("node_metrics", "gpu_metrics")
     }
