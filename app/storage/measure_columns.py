@@ -248,7 +248,7 @@ def _percentile(
             values.append(None if value is None else round(value / steps, 4))
         return values
 
-    # In one piece, as PostgreSQL sends an array: asyncpg would make a list of each, which takes several times as long.
+    # In one piece, as PostgreSQL sends an array: asyncpg would make a list of each, number by number.
     return Selected((func.array_send(hist), least, greatest, total), convert)
 
 

@@ -41,7 +41,6 @@ def _rollup(source: Table, width: str, fields: tuple[Field, ...]) -> Table:
 
     A histogram has an element for each bucket of its field's scale, one before them and one behind.
     """
-    gpu = [Column("gpu", SmallInteger, primary_key=True)] if "gpu" in source.c else []
     columns: list[Column[Any]] = []
     for field in fields:
         type_ = TYPES[field.quantity]
@@ -52,35 +51,33 @@ def _rollup(source: Table, width: str, fields: tuple[Field, ...]) -> Table:
         ]
         if field.scale is not None and ROLLUP_WIDTHS[width] >= timedelta(hours=1):
             columns.append(Column(f"{field.column}_hist", ARRAY(Integer)))
-    return Table(
-        f"{source.name}_{width}",
-        metadata,
-        Column("node_key", Integer, primary_key=True),
-        *gpu,
-        Column("time", DateTime(timezone=True), primary_key=True),
-        Column("samples", Integer),
-        *columns,
-    )
+    return _buckets(f"{source.name}_{width}", columns, per_gpu="gpu" in source.c)
 
 
 def _by_node(width: str) -> Table:
     """A row a bucket of a node's GPUs together; `…_avg_sum` adds up their averages."""
+    columns = [
+        column
+        for field in GPU_METRIC_FIELDS
+        for column in (
+            Column(f"{field.column}_count", Integer),
+            Column(f"{field.column}_sum", BigInteger),
+            *(Column(f"{field.column}_{part}", TYPES[field.quantity]) for part in ("min", "max")),
+            Column(f"{field.column}_avg_sum", Double),
+        )
+    ]
+    return _buckets(f"gpu_metrics_{width}_by_node", columns)
+
+
+def _buckets(name: str, columns: list[Column[Any]], *, per_gpu: bool = False) -> Table:
     return Table(
-        f"gpu_metrics_{width}_by_node",
+        name,
         metadata,
         Column("node_key", Integer, primary_key=True),
+        *([Column("gpu", SmallInteger, primary_key=True)] if per_gpu else []),
         Column("time", DateTime(timezone=True), primary_key=True),
         Column("samples", Integer),
-        *(
-            column
-            for field in GPU_METRIC_FIELDS
-            for column in (
-                Column(f"{field.column}_count", Integer),
-                Column(f"{field.column}_sum", BigInteger),
-                *(Column(f"{field.column}_{part}", TYPES[field.quantity]) for part in ("min", "max")),
-                Column(f"{field.column}_avg_sum", Double),
-            )
-        ),
+        *columns,
     )
 
 
