@@ -7,7 +7,7 @@ ends of the wires, so that a loser can be hung up on.
 import asyncio
 import logging
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Final, Protocol
 
@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 RETRY_SECONDS: Final = 1.0
 BATCH: Final = 200
 """As many connections as one transaction admits, or registers."""
+NEVER: Final = datetime.max.replace(tzinfo=UTC)
 TAKEN_OVER: Final = Close(CloseCode.TAKEN_OVER, "A newer connection of this node took over")
 
 
@@ -68,6 +69,7 @@ class Registry:
         self._gateway_id = gateway_id
         self._clock = clock
         self._members: dict[str, Member] = {}
+        self._next_expiry = NEVER
         self._pace = Pace(clock)
         self._waiting: dict[str, Link] = {}
         self._admissions = Batches(self._claim, attrgetter("node_id"), most=BATCH)
@@ -129,6 +131,7 @@ class Registry:
             member.link.hang_up(TAKEN_OVER)
             return
         self._members[member.node_id] = member
+        self._next_expiry = min(self._next_expiry, member.expires_at)
         if present is not None:
             present.link.hang_up(TAKEN_OVER)
 
@@ -217,9 +220,13 @@ class Registry:
     def hang_up_expired(self) -> None:
         """End every connection whose token has expired: a socket does not outlive its token."""
         now = self._clock.now()
+        if now < self._next_expiry:
+            return  # all members are many, and this is asked each second
         for member in self._members.values():
             if member.expires_at <= now:
                 member.link.hang_up(Close.because_of(TokenExpired()))
+        left = (member.expires_at for member in self._members.values() if member.expires_at > now)
+        self._next_expiry = min(left, default=NEVER)
 
     async def retake_seat(self) -> None:
         """This gateway was taken for dead, and its nodes for nobody's: it takes back its seat, and those that are here."""
