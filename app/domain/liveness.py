@@ -1,4 +1,4 @@
-"""Heartbeats that stop: one sweep for all processes finds silent nodes and dead gateways.
+"""Heartbeats that stop: one sweep for all processes finds silent nodes and dead gateways. It reads every node there is.
 
 Silence proves something only while it could have been broken. It counts from the latest of: last heard (in the
 database), the service being ready, and the end of a time in which samples waited to be stored or the database was
@@ -16,7 +16,7 @@ from app.errors import StorageUnavailable
 from app.storage import gateways
 from app.storage.database import Database
 
-SWEEP_SECONDS: Final = (0.1, 1.0)
+SWEEP_EVERY: Final = (timedelta(milliseconds=100), timedelta(seconds=1))
 GATEWAY_DEAD_AFTER: Final = timedelta(seconds=15)
 DEAF_AFTER_SECONDS: Final = 2.0
 STOOD_STILL_AFTER: Final = timedelta(seconds=10)
@@ -47,6 +47,8 @@ class Liveness:
         self._gateway_id = gateway_id
         self._clock = clock
         self._timeout = timeout
+        shortest, longest = SWEEP_EVERY
+        self._period = min(longest, max(shortest, timeout / 10))
         self._oldest_wait = oldest_wait
         self._each_sweep = each_sweep
         self._retake_seat = retake_seat
@@ -54,10 +56,8 @@ class Liveness:
 
     async def run(self) -> None:
         """Sweep about ten times in a heartbeat timeout, at least once a second."""
-        shortest, longest = SWEEP_SECONDS
-        period = min(longest, max(shortest, self._timeout.total_seconds() / 10))
         while True:
-            await self._clock.sleep(period)
+            await self._clock.sleep(self._period.total_seconds())
             self._each_sweep()
             try:
                 await self.sweep()
@@ -80,6 +80,7 @@ class Liveness:
                 now,
                 dead_before=self._limit(now, GATEWAY_DEAD_AFTER),
                 silent_before=self._limit(now, self._timeout),
+                every=self._period,
             )
         if not is_seated:
             await self._retake_seat()

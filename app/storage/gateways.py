@@ -1,9 +1,9 @@
 """The gateways of this database: who sits where, who is dead, and the one sweep for silent nodes."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import text
+from sqlalchemy import DateTime, Interval, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.model import NodeStatus
@@ -61,6 +61,11 @@ async def retake_seat(connection: AsyncConnection, gateway_id: int, seat: str, n
 
 
 _SWEEPER: Final = text("SELECT 1 FROM jobs WHERE job = 'aiwm.sweep' FOR UPDATE SKIP LOCKED")
+# A clock that is ahead of this one must not put it off.
+_DUE: Final = text("""
+    UPDATE jobs SET done_at = :now
+    WHERE job = 'aiwm.sweep' AND (done_at IS NULL OR done_at <= :now - :every OR done_at > :now) RETURNING true
+""").bindparams(bindparam("now", type_=DateTime(timezone=True)), bindparam("every", type_=Interval))
 _CLEAR_DEAD_GATEWAYS: Final = text("""
     WITH dead AS (DELETE FROM gateways WHERE seen_at < :dead_before RETURNING gateway_id)
     UPDATE node_state SET gateway_id = NULL, updated_at = :now
@@ -78,9 +83,13 @@ _SWEEP: Final = text(f"""
 
 
 async def sweep(
-    connection: AsyncConnection, now: datetime, dead_before: datetime | None, silent_before: datetime | None
+    connection: AsyncConnection,
+    now: datetime,
+    dead_before: datetime | None,
+    silent_before: datetime | None,
+    every: timedelta,
 ) -> int:
-    """As the one sweeper of all, find dead gateways and silent nodes.
+    """As the one sweeper of all, find dead gateways, and silent nodes unless one of all gateways did so just now.
 
     Each limit is None while silence proves nothing of that kind: who can't judge at all leaves it to others. Returns
     how many nodes went offline.
@@ -89,7 +98,7 @@ async def sweep(
         return 0
     if dead_before is not None:
         await connection.execute(_CLEAR_DEAD_GATEWAYS, {"now": now, "dead_before": dead_before})
-    if silent_before is None:
+    if silent_before is None or not (await connection.execute(_DUE, {"now": now, "every": every})).all():
         return 0
     silent = await connection.execute(_SWEEP, {"now": now, "silent_before": silent_before})
     return len(silent.all())

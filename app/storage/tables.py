@@ -308,6 +308,8 @@ jobs = Table(
     Column("job", Text, primary_key=True),
     Column("pid", Integer),
     Column("backend_start", DateTime(timezone=True)),
+    # By the clock of whoever did it; of jobs that are done by anyone, and not too often.
+    _moment("done_at"),
 )
 installation = Table(
     "installation",

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from app.clock import timestamp
+from app.storage import gateways as storage
 from app.storage.database import Database
 from tests.databases import WITH_ROOM
 from tests.fakes import FakeClock
@@ -193,3 +194,19 @@ async def test_what_a_gateway_could_not_store_is_not_silence_to_another(gateways
 async def _waiting(gateway: Gateway) -> float:
     answer = await gateway.http.get("/metrics")
     return float(next(line for line in answer.text.splitlines() if line.startswith("aiwm_buffer_frames")).split()[-1])
+
+
+async def test_one_sweep_is_enough_for_all_gateways(gateways: tuple[Gateway, Gateway]) -> None:
+    """It reads all nodes there are: who comes too soon after another leaves it, unless the other's clock was ahead."""
+    here, there = gateways
+    node_id, now, second = await here.create_node(), here.clock.now(), timedelta(seconds=1)
+    silent = []
+    for gateway, at in ((here, now), (there, now + second / 2), (there, now + second), (here, now - 60 * second)):
+        async with gateway.database.transaction() as connection:
+            await connection.execute(
+                text("UPDATE node_state SET status = 'online', alive_at = :long_ago"),
+                {"long_ago": now - timedelta(days=1)},
+            )
+            silent.append(await storage.sweep(connection, at, None, at, second))
+    assert silent == [1, 0, 1, 1]
+    assert (await here.status(node_id))[0] == "offline"
