@@ -49,31 +49,35 @@ def register(number: int, now: datetime) -> bytes:
 
 def heartbeat(number: int, message_id: str, at: datetime, *, ack: bool = True) -> bytes:
     """TELEMETRY_HEARTBEAT with eight GPUs."""
-    gpus = ",".join(
-        f'{{"deviceId":"GPU-{number:06d}-{gpu}-4c1d-9b7f-0123456789ab","utilization":{70 + gpu},"temperature":{60 + gpu}}}'
-        for gpu in range(GPUS)
-    )
     return frame(
         f'{{"type":"TELEMETRY_HEARTBEAT","messageId":"{message_id}","timestamp":"{iso(at)}",'
         f'{_ack(ack)}"data":{{"status":"online","uptimeSeconds":3630,"cpuUsage":45.2,"ramUsage":62.8,'
-        f'"activeDeployments":2,"gpuStatus":[{gpus}]}}}}'
+        f'"activeDeployments":2,"gpuStatus":[{_STATUS.replace(_NUMBER, f"{number:06d}")}]}}}}'
     )
 
 
 def metrics(number: int, message_id: str, at: datetime, *, ack: bool = True, sent: datetime | None = None) -> bytes:
     """TELEMETRY_METRICS with eight GPUs, of when they were measured; `sent` where that was another time."""
-    gpus = ",".join(
-        f'{{"deviceId":"GPU-{number:06d}-{gpu}-4c1d-9b7f-0123456789ab","model":"NVIDIA H100 80GB HBM3","memoryTotal":80,'
-        f'"memoryUsed":{20 + gpu}.5,"memoryFree":{59 - gpu}.5,"utilization":{80 + gpu},"temperature":{70 + gpu},'
-        f'"powerUsage":{600 + gpu}.5}}'
-        for gpu in range(GPUS)
-    )
     return frame(
         f'{{"type":"TELEMETRY_METRICS","messageId":"{message_id}","timestamp":"{iso(sent or at)}",'
         f'{_ack(ack)}"data":{{"timestamp":"{iso(at)}","cpu":{{"usage":45.2,"cores":128,"temperature":55}},'
         '"memory":{"total":1024,"used":640,"free":384,"usage":62.5},"disk":{"total":7680,"used":1024,"free":6656,"usage":13.3},'
-        f'"network":{{"bytesIn":1000000000,"bytesOut":500000000}},"gpus":[{gpus}]}}}}'
+        f'"network":{{"bytesIn":1000000000,"bytesOut":500000000}},"gpus":[{_GPUS.replace(_NUMBER, f"{number:06d}")}]}}}}'
     )
+
+
+# What is the same in each frame but for the node's number is written once.
+_NUMBER: Final = "NUMBER"
+_STATUS: Final = ",".join(
+    f'{{"deviceId":"GPU-{_NUMBER}-{gpu}-4c1d-9b7f-0123456789ab","utilization":{70 + gpu},"temperature":{60 + gpu}}}'
+    for gpu in range(GPUS)
+)
+_GPUS: Final = ",".join(
+    f'{{"deviceId":"GPU-{_NUMBER}-{gpu}-4c1d-9b7f-0123456789ab","model":"NVIDIA H100 80GB HBM3","memoryTotal":80,'
+    f'"memoryUsed":{20 + gpu}.5,"memoryFree":{59 - gpu}.5,"utilization":{80 + gpu},"temperature":{70 + gpu},'
+    f'"powerUsage":{600 + gpu}.5}}'
+    for gpu in range(GPUS)
+)
 
 
 def _ack(wanted: bool) -> str:  # noqa: FBT001
