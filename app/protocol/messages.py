@@ -219,7 +219,8 @@ def decode(frame: str | bytes) -> WorkerMessage:
         raise InvalidMessage("Frames are JSON text; this one is binary")
     refuse_nul(frame)
     try:
-        message: WorkerMessage = _worker_message.decode(_TOO_FINE.sub(r"\1\2", frame))
+        is_too_fine = _TOO_FINE.search(frame) is not None
+        message: WorkerMessage = _worker_message.decode(_TOO_FINE.sub(r"\1\2", frame) if is_too_fine else frame)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         raise _refusal(frame, error) from None
     _check_devices(message)

@@ -5,7 +5,7 @@ is nearest to the truth. What looks like a slow clock is believed only after a m
 """
 
 from array import array
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Final
 
@@ -14,17 +14,20 @@ LIMIT: Final = timedelta(seconds=30)
 
 _LIMIT_MS: Final = LIMIT // timedelta(milliseconds=1)
 _MINUTES: Final = 10
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 class Skew:
     """Of one connection. Keeps the smallest time of each of the last ten minutes."""
 
-    __slots__ = ("_first", "_least", "_minute")
+    __slots__ = ("_ends", "_first", "_least", "_minute", "_smallest")
 
     def __init__(self) -> None:
         self._least = array("d", [inf]) * _MINUTES
+        self._smallest = inf
         self._minute = 0
+        self._ends = _LONG_AGO
         self._first: datetime | None = None
 
     def heard(self, sent: datetime, received: datetime) -> int | None:
@@ -32,24 +35,27 @@ class Skew:
 
         `sent` is the frame's own time, of the worker's clock; `received` never goes back.
         """
-        self._turn_to(int(received.timestamp()) // 60)
+        if received >= self._ends:
+            self._turn_to(received)
+        late = (received - sent) / _MILLISECOND
         place = self._minute % _MINUTES
-        self._least[place] = min(self._least[place], (received - sent) / _MILLISECOND)
+        if late < self._least[place]:
+            self._least[place] = late
+            self._smallest = min(self._smallest, late)
         if self._first is None:
             self._first = received
-        least = round(min(self._least))
+        least = round(self._smallest)
         is_sure = least <= _LIMIT_MS or received - self._first >= timedelta(minutes=1)
         return least if is_sure else None
 
-    def _turn_to(self, minute: int) -> None:
+    def _turn_to(self, now: datetime) -> None:
         """Forget what is ten minutes old."""
-        if minute == self._minute:
-            return
-        for passed in range(self._minute + 1, min(minute, self._minute + _MINUTES) + 1):
+        minute = int(now.timestamp()) // 60
+        for passed in range(max(self._minute, minute - _MINUTES) + 1, minute + 1):
             self._least[passed % _MINUTES] = inf
-        if minute > self._minute + _MINUTES:
-            self._least[minute % _MINUTES] = inf
-        self._minute = max(self._minute, minute)
+        self._smallest = min(self._least)
+        self._minute = minute
+        self._ends = datetime.fromtimestamp((minute + 1) * 60, UTC)
 
 
 def warning(skew_ms: int | None) -> tuple[str, ...]:

@@ -275,9 +275,7 @@ def _gpu_values(arrival: Arrival | None, column: str) -> str | None:
     if arrival is None or arrival.sample is None:
         return None
     place = _GPU_PLACES[arrival.kind][column]
-    values = ["NULL"] * max(arrival.gpus, default=0)
+    values: list[int | None] = [None] * max(arrival.gpus, default=0)
     for gpu, reading in zip(arrival.gpus, arrival.sample.gpus, strict=True):
-        value = reading.values[place]
-        if value is not None:
-            values[gpu - 1] = str(value)
-    return "{" + ",".join(values) + "}"
+        values[gpu - 1] = reading.values[place]
+    return "{" + str(values)[1:-1].replace("None", "NULL") + "}"
