@@ -3,7 +3,7 @@
 A batch costs what some hundred rows cost, however few it has: they keep a distance. What comes after a pause, or
 is left of a backlog, waits for nothing.
 
-Full means that `put` waits after it has taken its frame, so that no other is read from that socket: TCP slows its worker,
+Full means that whoever has `put` a frame waits for `room`, so that no other is read from that socket: TCP slows its worker,
 nothing is dropped. A batch leaves the buffer only when it is stored; trouble of the database's is waited out.
 """
 
@@ -110,8 +110,17 @@ class Ingest:
             since = self._buffer[0].since
         return 0.0 if since is None else self._clock.monotonic() - since
 
-    async def put(self, arrival: Arrival, size: int, since: float, receipt: Receipt) -> None:
-        """Take a frame in, and wait until there is room for the next: one that was read is in memory anyway, and counts.
+    @property
+    def has_room(self) -> bool:
+        """Whether `room` would not wait."""
+        return self._has_room.is_set()
+
+    async def room(self) -> None:
+        """Wait until there is room for the next frame."""
+        await self._has_room.wait()
+
+    def put(self, arrival: Arrival, size: int, since: float, receipt: Receipt) -> None:
+        """Take a frame in, if there is room or not: one that was read is in memory anyway, and counts.
 
         `since` is when it was read, by the monotonic clock. `receipt` is called once, after commit or refusal.
         """
@@ -120,7 +129,6 @@ class Ingest:
         self._rows += arrival.rows
         self._arrived.set()
         self._mark()
-        await self._has_room.wait()
 
     async def run(self) -> None:
         """Flush until `drain` has emptied the buffer; cancelling it leaves what is not stored yet unacknowledged."""

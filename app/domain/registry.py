@@ -185,7 +185,7 @@ class Registry:
 
     async def number_gpus(self, member: Member, sample: Sample) -> tuple[int, ...]:
         """The numbers of a sample's GPUs, in its order; a GPU that was never seen gets one first."""
-        numbers = _known_numbers(member, sample)
+        numbers = known_numbers(member, sample)
         while numbers is None:
             devices = [GpuDevice(reading.device_id, reading.model) for reading in sample.gpus]
             try:
@@ -193,7 +193,7 @@ class Registry:
                     member.gpus = await gpus.number_gpus(connection, member.node_key, devices, self._clock.now())
             except StorageUnavailable:
                 await self._clock.sleep(RETRY_SECONDS)
-            numbers = _known_numbers(member, sample)
+            numbers = known_numbers(member, sample)
         return numbers
 
     async def revoke(self, node_id: str, error: AiwmError, *, below_generation: int | None = None) -> None:
@@ -291,7 +291,8 @@ def _verdict(member: Member, standing: Standing) -> Close | None:
     return None
 
 
-def _known_numbers(member: Member, sample: Sample) -> tuple[int, ...] | None:
+def known_numbers(member: Member, sample: Sample) -> tuple[int, ...] | None:
+    """The numbers of a sample's GPUs, in its order; None where one of them has none yet, or is of another model now."""
     numbers = []
     for reading in sample.gpus:
         known = member.gpus.get(reading.device_id)

@@ -1,6 +1,7 @@
 """The writing side of one socket: frames leave in order, and nobody who posts one ever waits for the network."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -38,6 +39,10 @@ class Connection:
         """Who ends the connection: the worker, or the close code of this end."""
         return "worker" if self._close is None else str(self._close.code)
 
+    def listen(self, ear: Callable[[str], bool]) -> None:
+        """Let `ear` take what is said where it is parsed, as far as it can: it says whether it did."""
+        self._wire.ear = ear
+
     def post(self, frame: bytes) -> None:
         """Send a frame. After the close it goes nowhere: nobody is there to read it."""
         if self._close is None:
@@ -61,7 +66,8 @@ class Connection:
             await asyncio.wait({self._closing}, timeout=GOODBYE_SECONDS)
 
     def abandon(self) -> None:
-        """The socket is gone: nothing is closed any more."""
+        """The socket is gone: nothing is heard or closed any more."""
+        self._wire.ear = None
         self._is_closed = True
         if self._closing is not None:
             self._closing.cancel()

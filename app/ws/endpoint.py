@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from datetime import datetime
 from itertools import count
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from app.clock import Clock
 from app.domain.auth import NodeClaims
 from app.domain.gpu_events import GpuEvents
 from app.domain.ingest import Ingest, Receipt
-from app.domain.registry import Member, Registry
+from app.domain.registry import Member, Registry, known_numbers
 from app.domain.renewal import Renewal
 from app.errors import AiwmError, TokenRenewalRefused
 from app.meters import CLOSED, FRAME_BYTES, FRAMES, REFUSED, REJECTED, WARNINGS, Meters
@@ -27,6 +28,7 @@ from app.protocol.session import (
     Authenticate,
     Close,
     Controller,
+    Event,
     Register,
     Renew,
     Report,
@@ -38,6 +40,7 @@ from app.storage.arrivals import Arrival, Outcome
 from app.strangers import welcome
 from app.ws.connection import Connection
 from app.ws.doors import Doors
+from app.ws.sockets import FRAMES_A_TURN
 
 _FRAMES: Final = {kind: FRAMES.key(type=kind) for kind in SampleKind}
 _REGISTRATIONS: Final = FRAMES.key(type="registration")
@@ -46,8 +49,6 @@ _RENEWALS: Final = FRAMES.key(type="token_renewal")
 _BYTES: Final = FRAME_BYTES.key()
 _WARNINGS: Final = WARNINGS.key()
 _numbers = count(1)
-FRAMES_A_TURN: Final = 16
-"""So many frames of one worker, then it is the others' turn."""
 TOO_MANY: Final = Close(1013, "Too many connections: try again later")
 
 _log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ async def converse(socket: WebSocket[Any, Any, Any], gateway: Gateway) -> None:
 class _Conversation:
     """The session's steps carried out, one frame after another. Owned by `converse`."""
 
-    __slots__ = ("_connection", "_gateway", "_name", "_session", "_socket", "member")
+    __slots__ = ("_begun", "_connection", "_gateway", "_name", "_session", "_socket", "member")
 
     def __init__(self, socket: WebSocket[Any, Any, Any], connection: Connection, gateway: Gateway, name: str) -> None:
         self._name = name
@@ -118,6 +119,7 @@ class _Conversation:
         self._connection = connection
         self._gateway = gateway
         self._session = Session(gateway.controller, gateway.clock)
+        self._begun: Step | None = None
         self.member: Member | None = None
 
     async def run(self) -> None:
@@ -134,8 +136,34 @@ class _Conversation:
             # What was read at one time may be hundreds of frames, and taking them in waits for nobody.
             await asyncio.sleep(0)
 
+    def hear(self, frame: str) -> bool:
+        """Take a frame in where it was parsed, if nothing has to be awaited for it: no task wakes up for most frames."""
+        if self._connection.is_hung_up:
+            return False
+        try:
+            self._begun = step = self._session.receive(frame)
+            if step.close is not None or not self._is_taken_at_once(step.event, len(frame)):
+                return False
+        except Exception:  # noqa: BLE001 – a defect of ours: `run` meets it again, and has an answer
+            return False
+        self._begun = None
+        if step.reply is not None:
+            self._connection.post(step.reply)
+        return True
+
+    def _is_taken_at_once(self, event: Event | None, size: int) -> bool:
+        if not isinstance(event, Telemetry):
+            return event is None
+        gpus = () if event.sample is None else known_numbers(self._owner(), event.sample)
+        if gpus is None or not self._gateway.ingest.has_room:
+            return False
+        clock = self._gateway.clock
+        self._take_in(event, size, gpus, clock.now(), clock.monotonic())
+        return True
+
     async def _take(self, frame: str | bytes) -> None:
-        await self._carry_out(self._session.receive(frame), len(frame))
+        step, self._begun = self._begun or self._session.receive(frame), None
+        await self._carry_out(step, len(frame))
 
     async def _authenticate(self) -> bool:
         # Not `socket.headers`, which would keep a second copy of all of them; and this one is of no use any more, either.
@@ -166,7 +194,7 @@ class _Conversation:
             self._connection.post(step.reply)
         match step.event:
             case Telemetry():
-                await self._take_in(step.event, size)
+                await self._number_and_take_in(step.event, size)
             case Register():
                 await self._register(step.event)
             case Report():
@@ -191,6 +219,7 @@ class _Conversation:
         self.member = member
         welcome(self._socket.scope)
         logs.about(connection=self._name, node=member.node_id)
+        self._connection.listen(self.hear)
         _log.debug("Admitted, epoch %d.", member.epoch)
         self._connection.post(self._session.admit(member.node_id, is_registered=member.is_registered))
 
@@ -200,10 +229,15 @@ class _Conversation:
         at = await self._gateway.registry.register(self._owner(), event.hardware, address)
         self._connection.post(self._session.registered(at, event.warnings))
 
-    async def _take_in(self, event: Telemetry, size: int) -> None:
-        member = self._owner()
+    async def _number_and_take_in(self, event: Telemetry, size: int) -> None:
         received_at, since = self._gateway.clock.now(), self._gateway.clock.monotonic()
-        sample = event.sample
+        number_gpus = self._gateway.registry.number_gpus
+        gpus = () if event.sample is None else await number_gpus(self._owner(), event.sample)
+        self._take_in(event, size, gpus, received_at, since)
+        await self._gateway.ingest.room()
+
+    def _take_in(self, event: Telemetry, size: int, gpus: tuple[int, ...], received_at: datetime, since: float) -> None:
+        member = self._owner()
         counts = self._gateway.meters.counts
         counts[_FRAMES[event.kind]] += 1
         counts[_BYTES] += size
@@ -211,9 +245,8 @@ class _Conversation:
             counts[_WARNINGS] += len(event.warnings)
         if event.rejected is not None:
             counts[REJECTED.key(code=event.rejected)] += 1
-        gpus = await self._gateway.registry.number_gpus(member, sample) if sample is not None else ()
-        arrival = Arrival(member.node_key, member.epoch, received_at, event.kind, sample, gpus, event.skew_ms)
-        await self._gateway.ingest.put(arrival, size, since, self._receipt(event))
+        arrival = Arrival(member.node_key, member.epoch, received_at, event.kind, event.sample, gpus, event.skew_ms)
+        self._gateway.ingest.put(arrival, size, since, self._receipt(event))
 
     async def _report(self, event: Report) -> None:
         self._gateway.meters.counts[_GPU_EVENTS] += 1

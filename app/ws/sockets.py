@@ -1,14 +1,17 @@
 """uvicorn's WebSocket protocol, for sockets that are many, silent for most of the time, and not all of good will."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
+from uvicorn._types import WebSocketReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
 from app.strangers import PLACE
+from app.ws.frames import frame_of, is_between_frames, text_at
 from app.ws.inbox import Inbox
 from app.ws.stalls import Stall
 
@@ -23,6 +26,8 @@ FRAGMENTS: Final = 10_000
 """Of a message: they are kept until the last has come, and those without content count for nothing in its size."""
 PIECES_OF_NOTHING: Final = 64
 """Control frames and fragments in a piece: no client of good will has so much to say with so little."""
+FRAMES_A_TURN: Final = 16
+"""So many frames of one worker, then it is the others' turn."""
 LINGER_SECONDS: Final = 0.5
 """For so long a peer whose frames are refused may go on: cut off in the middle of one, it would not read why."""
 
@@ -36,8 +41,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     _unfinished: asyncio.TimerHandle | None = None
     _was_paused = False
     _stall: Stall | None = None
+    _is_between_frames = False
+    _at_once = 0
     _nothings = 0
     _has_failed = False
+    ear: Callable[[str], bool] | None = None
+    """What takes a text in right where it is parsed, if it can; else, as without one, the application receives it."""
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -59,7 +68,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse it piece by piece; a frame that has begun is awaited, and not for ever."""
-        for start in range(0, len(data), PIECE):
+        self._at_once = FRAMES_A_TURN
+        begin = self._take_texts(data) if self._is_between_frames else 0
+        if begin == len(data):
+            return
+        for start in range(begin, len(data), PIECE):
             if self._has_failed:
                 return
             super().data_received(data[start : start + PIECE])
@@ -67,11 +80,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 if self._nothings > PIECES_OF_NOTHING:
                     self._fail(CloseCode.POLICY_VIOLATION, "too many control frames or fragments at a time")
                 self._nothings = 0
-        if self.conn.reader.buffer or self.conn.current_size is not None:
-            if self._unfinished is None:
-                self._await_the_rest()
-        elif self._unfinished is not None:
-            self._forget_the_rest()
+        self._is_between_frames = is_between_frames(self.conn)
+        if self._is_between_frames:
+            if self._unfinished is not None:
+                self._forget_the_rest()
+        elif self._unfinished is None:
+            self._await_the_rest()
 
     def handle_text(self, event: Frame) -> None:
         """The text of a frame is in the application's queue."""
@@ -105,17 +119,37 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._forget_the_rest()
         data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
         self.frames = []
+        if self.curr_msg_data_type == "text":
+            self._take_text(data)
+        elif not self.close_sent:
+            self._put({"type": "websocket.receive", "bytes": data})
+
+    def _take_texts(self, data: bytes) -> int:
+        """Take those texts with which it begins; where what comes behind them does."""
+        begin = 0
+        while self.conn.state is State.OPEN and (found := text_at(data, begin)) is not None:
+            text, begin = found
+            self._take_text(text)
+        return begin
+
+    def _take_text(self, data: bytes) -> None:
         if self.close_sent:
             return
-        is_awaited = self.queue.is_awaited
-        if self.curr_msg_data_type == "bytes":
-            self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
-        else:
-            try:
-                self.queue.put_nowait({"type": "websocket.receive", "text": data.decode()})
-            except UnicodeDecodeError:  # uvicorn would log a traceback
-                self._fail(CloseCode.INVALID_DATA, "text must be UTF-8")
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:  # uvicorn would log a traceback
+            self._fail(CloseCode.INVALID_DATA, "text must be UTF-8")
+            return
+        # Only while its conversation waits for nothing else: what it has not heard yet comes first.
+        if self.ear is not None and self._at_once and self.queue.is_awaited and self.writable.is_set():
+            self._at_once -= 1
+            if self.ear(text):
                 return
+        self._put({"type": "websocket.receive", "text": text})
+
+    def _put(self, event: WebSocketReceiveEvent) -> None:
+        is_awaited = self.queue.is_awaited
+        self.queue.put_nowait(event)
         if not is_awaited and not self.read_paused:
             self.read_paused = True
             self.transport.pause_reading()
@@ -125,8 +159,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def post(self, frame: bytes) -> None:
         """Send text. What the peer does not take yet is kept, until it stalls; nobody is told of what comes too late."""
         if self.conn.state is State.OPEN and not self.transport.is_closing():
-            self.conn.send_text(frame)
-            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.write(frame_of(frame))
 
     def pause_writing(self) -> None:
         """The peer takes its answers more slowly than they come."""

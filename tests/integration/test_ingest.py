@@ -94,7 +94,7 @@ async def send(ingest: Ingest, *arrivals: Arrival) -> list[Outcome | AiwmError]:
     loop = asyncio.get_running_loop()
     fates: list[asyncio.Future[Outcome | AiwmError]] = [loop.create_future() for _ in arrivals]
     for arrival, fate in zip(arrivals, fates, strict=True):
-        await ingest.put(arrival, 1000, 0, fate.set_result)
+        ingest.put(arrival, 1000, 0, fate.set_result)
     async with asyncio.timeout(30):
         return list(await asyncio.gather(*fates))
 
@@ -181,10 +181,11 @@ async def test_a_full_buffer_makes_senders_wait(
     meters = Meters()
     ingest = Ingest(database, engine, clock, meters, capacity_bytes=2000, flush_seconds=60)
     fates: list[Outcome | AiwmError] = []
-    await ingest.put(heartbeat(node_key), 1000, clock.monotonic(), fates.append)
+    ingest.put(heartbeat(node_key), 1000, clock.monotonic(), fates.append)
     read_at = clock.monotonic()
     clock.advance(1)  # between reading and the buffer, say for the number of a new GPU
-    waiting = asyncio.create_task(ingest.put(heartbeat(node_key, 1), 1000, read_at, fates.append))
+    ingest.put(heartbeat(node_key, 1), 1000, read_at, fates.append)
+    waiting = asyncio.create_task(ingest.room())
     await asyncio.sleep(0.05)
     assert not waiting.done()
     clock.advance(3)
@@ -205,12 +206,12 @@ async def test_batches_keep_a_distance_unless_there_is_a_full_one(
     task = asyncio.create_task(ingest.run())
     stored: asyncio.Queue[Outcome | AiwmError] = asyncio.Queue()
     async with asyncio.timeout(10):
-        await ingest.put(heartbeat(node_key), 10, clock.monotonic(), stored.put_nowait)
+        ingest.put(heartbeat(node_key), 10, clock.monotonic(), stored.put_nowait)
         assert await stored.get() is Outcome.STORED
-        await ingest.put(heartbeat(node_key, 1), 10, clock.monotonic(), stored.put_nowait)
+        ingest.put(heartbeat(node_key, 1), 10, clock.monotonic(), stored.put_nowait)
         await asyncio.sleep(0.05)
         assert stored.empty()
-        await ingest.put(heartbeat(node_key, 2), 2000, clock.monotonic(), stored.put_nowait)
+        ingest.put(heartbeat(node_key, 2), 2000, clock.monotonic(), stored.put_nowait)
         assert [await stored.get(), await stored.get()] == [Outcome.STORED] * 2
     await ingest.drain(task)
 
@@ -225,7 +226,7 @@ async def test_the_rest_of_a_backlog_does_not_wait_for_more(
     stored: asyncio.Queue[Outcome | AiwmError] = asyncio.Queue()
     async with asyncio.timeout(10):
         for number in range(3):
-            await ingest.put(heartbeat(node_key, number), 10, clock.monotonic(), stored.put_nowait)
+            ingest.put(heartbeat(node_key, number), 10, clock.monotonic(), stored.put_nowait)
             assert await stored.get() is Outcome.STORED
     await ingest.drain(task)
 
@@ -295,8 +296,8 @@ async def test_a_node_that_sends_again_holds_up_nobody_else(
 
             return tell
 
-        await ingest.put(metrics(node_key), 1000, 0, remember(0))
-        await ingest.put(metrics(other, seconds=1), 1000, 0, remember(1))
+        ingest.put(metrics(node_key), 1000, 0, remember(0))
+        ingest.put(metrics(other, seconds=1), 1000, 0, remember(1))
         assert await asyncio.gather(*fates) == [Outcome.DUPLICATE, Outcome.STORED]
         assert inserted == [{node_key, -1}]
         assert await send(ingest, metrics(node_key, seconds=2)) == [Outcome.STORED]

@@ -28,8 +28,13 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize(
     ("begun", "drip"),
-    [(frame(b"x" * 60_000)[:100], b"x"), (frame(b"x", fin=False), frame(b"y", kind=0, fin=False)), (b"\x81", b"")],
-    ids=["frame", "fragments", "header"],
+    [
+        (frame(b"x" * 60_000)[:100], b"x"),
+        (frame(b"x", fin=False), frame(b"y", kind=0, fin=False)),
+        (b"\x81", b""),
+        (b"\x81\xfe", b""),
+    ],
+    ids=["frame", "fragments", "half a header", "header"],
 )
 async def test_a_frame_that_drips(there: Doors, begun: bytes, drip: bytes) -> None:
     """1008, however much of it comes."""
@@ -53,6 +58,20 @@ async def test_frames_that_are_cut_anywhere(there: Doors) -> None:
     client.say(frame(b"hello")[half:] + frame(b"", kind=8))
     await client.rest()
     assert there.app.heard == ["hello"] * 13
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("first", [frame(b"hello"), frame(b"hel", fin=False) + frame(b"lo", kind=0)])
+async def test_silence_between_frames(there: Doors, first: bytes) -> None:
+    """May be as long as it likes: no frame has begun."""
+    client = await there.websocket()
+    for said in (first, first + PING, frame(b"hello")):
+        await asyncio.sleep(0.7)
+        client.say(said)
+    client.say(frame(b"", kind=8))
+    await client.rest()
+    assert there.app.heard == ["hello"] * 3
+    assert there.app.ended == [1005]
 
 
 @pytest.mark.usefixtures("soon")

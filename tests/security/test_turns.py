@@ -13,8 +13,7 @@ from websockets.exceptions import InvalidStatus
 from app.clock import timestamp
 from app.domain.ingest import Ingest
 from app.storage.database import Database
-from app.ws.endpoint import FRAMES_A_TURN
-from app.ws.sockets import WebSocketProtocol
+from app.ws.sockets import FRAMES_A_TURN, WebSocketProtocol
 from tests.fakes import FakeClock
 from tests.frames import heartbeat
 from tests.integration.gateway import running_gateway
@@ -25,14 +24,15 @@ from tests.security.doors import UPGRADE, frame
 async def test_a_flood_gives_others_their_turn(
     database: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hundreds of frames that were read at one time are not taken in at one time."""
+    """Hundreds of frames that were read at one time are not taken in at one time: so many where they are parsed, and so
+    many by their conversation."""
     turn = 0
     taken: Counter[int] = Counter()
     put = Ingest.put
 
-    async def counted(*arguments: Any) -> None:
+    def counted(*arguments: Any) -> None:
         taken[turn] += 1
-        await put(*arguments)
+        put(*arguments)
 
     async def count_turns() -> None:
         nonlocal turn
@@ -51,7 +51,7 @@ async def test_a_flood_gives_others_their_turn(
             assert (await worker.ask(frame | {"messageId": "last", "ack": True}))["data"]["ackFor"] == "last"
             counting.cancel()
     assert taken.total() == 401
-    assert max(taken.values()) <= FRAMES_A_TURN
+    assert max(taken.values()) <= 2 * FRAMES_A_TURN
 
 
 async def test_a_worker_that_does_not_read_its_answers_is_not_read(database: Database, clock: FakeClock) -> None:
