@@ -6,6 +6,7 @@ a lock on its row until they commit: what they stored is seen when the range is 
 later is noted. Up to `rolled_until` the tables tell the truth, behind it the views read samples.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
@@ -24,6 +25,11 @@ SETTLED_AFTER: Final = timedelta(minutes=1)
 
 STEP: Final = timedelta(hours=1)
 """As much time as one transaction rolls up. On disk its rows lie in no order: longer, and an index of ranges tells little."""
+
+SLICE: Final = 10_000
+"""As many samples of nodes (or hours, for a day) as are rolled up before a rest: half a second's work, with eight GPUs each."""
+RESTS: Final = 2
+"""So many times as long as a slice took: ingest has the processors meanwhile."""
 
 LATE_BUCKETS: Final = 20_000
 """As many touched buckets as one transaction works off."""
@@ -51,6 +57,8 @@ _ROLLUPS: Final = {
     "1h": ("node_metrics_1h", "gpu_metrics_1h", "gpu_metrics_1h_by_node"),
     "1d": ("node_metrics_1d", "gpu_metrics_1d"),
 }
+_READ: Final = {"5m": 5, "1h": 60, "1d": 24}
+"""How many rows of a node a bucket is made of, where a sample comes each minute."""
 _MADE_ALONG: Final = "gpu_metrics_5m_by_node"
 """By the function for `gpu_metrics_5m`: then a program that does not know of it keeps it up to date, too."""
 _ROLL: Final = {
@@ -89,7 +97,9 @@ async def roll(connection: Connection, now: datetime) -> bool:
             again = {(node_key, floor(bucket, length)) for node_key, bucket in late}
             ranges = [(node_key, start, start + length) for node_key, start in again if start < first]
             ranges += [(node_key, first, last) for node_key in nodes if first < last]
-            await _compute(connection, width, ranges)
+            ranges.sort()
+            # Behind by an hour or more, it catches up.
+            await _compute(connection, width, ranges, rests=RESTS if until == target else 0)
         await connection.execute(_ROLLED, until)
     return until < target or len(late) > 0
 
@@ -132,10 +142,18 @@ async def _begin(connection: Connection, now: datetime) -> datetime:
     return begin
 
 
-async def _compute(connection: Connection, width: str, ranges: list[Range]) -> None:
-    if ranges:
-        for statement in _ROLL[width]:
-            await connection.execute(statement, *map(list, zip(*ranges, strict=True)), timeout=NO_LIMIT)
+async def _compute(connection: Connection, width: str, ranges: list[Range], rests: int) -> None:
+    """Slice by slice. A statement for a hundred thousand nodes would keep a processor from ingest for half a minute."""
+    loop = asyncio.get_running_loop()
+    longest = max((end - start for _, start, end in ranges), default=ROLLUP_WIDTHS[width])
+    size = max(SLICE // (_READ[width] * (longest // ROLLUP_WIDTHS[width])), 1)
+    for statement in _ROLL[width]:
+        for first in range(0, len(ranges), size):
+            began = loop.time()
+            slice_ = ranges[first : first + size]
+            await connection.execute(statement, *map(list, zip(*slice_, strict=True)), timeout=NO_LIMIT)
+            if first + size < len(ranges):
+                await asyncio.sleep(rests * (loop.time() - began))
 
 
 def floor(moment: datetime, width: timedelta) -> datetime:

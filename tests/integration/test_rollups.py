@@ -390,6 +390,30 @@ async def test_the_threshold_waits_for_flushes_that_saw_the_old_one(store: Store
     assert found == 7
 
 
+async def test_many_nodes_are_rolled_up_slice_by_slice(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With rests between them, in which ingest has the processors, and to the same result."""
+    rests: list[float] = []
+    sleep = asyncio.sleep
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(rolling, "SLICE", 1)
+    nodes = [await make_node(store.database) for _ in range(3)]
+    await store.put(*(metrics(node, NOW - timedelta(minutes=10)) for node in nodes))
+    monkeypatch.setattr(asyncio, "sleep", rest)
+    await store.roll()
+    await store.put(*(metrics(node, NOW - timedelta(hours=30)) for node in nodes))
+    await store.put(*(metrics(node, NOW + timedelta(minutes=1)) for node in nodes))
+    store.clock.advance(2 * 3600 + 60)
+    await store.roll()
+    monkeypatch.undo()
+    await store.check()
+    if store.engine.name != "TimescaleDB":  # does it by itself
+        assert any(seconds > 0 for seconds in rests)
+
+
 async def test_a_crash_in_the_middle_leaves_nothing_half_done(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was noted is still noted, and the views say what the samples say."""
     if store.engine.name == "TimescaleDB":

@@ -17,6 +17,7 @@ from tests.integration.test_ingest import make_node
 from tests.integration.test_rollups import DAY, NOW, Store, metrics
 
 BEFORE = "0019"
+MADE = "0020"
 ROLLED = "gpu_metrics_5m_by_node_rolled"
 
 
@@ -80,7 +81,7 @@ async def test_while_it_is_made_samples_come_and_nobody_rolls_up(store: Store) -
     store.clock.advance(600)
     async with store.database.transaction() as migrating:
         await schema.prepare(migrating)
-        await migrating.run_sync(lambda sync: command.upgrade(schema._config(sync), "head"))
+        await migrating.run_sync(lambda sync: command.upgrade(schema._config(sync), MADE))
         async with asyncio.timeout(10):
             await store.put(metrics(node, NOW - timedelta(minutes=15)), metrics(node, NOW + timedelta(minutes=2)))
         rolling_up = asyncio.create_task(store.maintain())
