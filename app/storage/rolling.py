@@ -3,11 +3,11 @@
 Up to `threshold` everything is, or is about to be, rolled up; a flush that stores a metric from before it
 notes the node and the bucket. Raising the threshold waits for flushes that saw the old one, since they hold
 a lock on its row until they commit: what they stored is seen when the range is rolled up, and what comes
-later is noted. Up to `rolled_until` the tables tell the truth, behind it the views read samples.
+later is noted. Up to `rolled_until` the tables tell the truth. Behind it, whatever is in them, the views read samples.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
@@ -24,15 +24,17 @@ SETTLED_AFTER: Final = timedelta(minutes=1)
 """Samples of the last minute are still coming in: rolled up at once, they would all be late."""
 
 STEP: Final = timedelta(hours=1)
-"""As much time as one transaction rolls up. On disk its rows lie in no order: longer, and an index of ranges tells little."""
+"""As much time as one statement rolls up. On disk its rows lie in no order: longer, and an index of ranges tells little."""
 
 SLICE: Final = 10_000
 """As many samples of nodes (or hours, for a day) as are rolled up before a rest: half a second's work, with eight GPUs each."""
-RESTS: Final = 2
+RESTS: Final = 5
 """So many times as long as a slice took: ingest has the processors meanwhile."""
 
-LATE_BUCKETS: Final = 20_000
-"""As many touched buckets as one transaction works off."""
+LATE_BUCKETS: Final = 500
+"""As many touched buckets as one transaction works off: a few seconds' work, where each is of an hour of its own."""
+LATE_TURNS: Final = 40
+"""So many of these in a pass: however much comes late, what comes in time is rolled up, too."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -47,9 +49,10 @@ _OLDEST: Final = "SELECT least((SELECT min(time) FROM node_metrics), (SELECT min
 _RAISE: Final = "UPDATE rolling SET threshold = $1"
 _ROLLED: Final = "UPDATE rolling SET rolled_until = $1, threshold = greatest(threshold, $1)"
 _TAKE: Final = """
-    WITH taken AS (DELETE FROM touched WHERE ctid = ANY (ARRAY(SELECT ctid FROM touched LIMIT $1))
+    WITH taken AS (DELETE FROM touched
+                   WHERE ctid = ANY (ARRAY(SELECT ctid FROM touched ORDER BY node_key, bucket LIMIT $1))
                    RETURNING node_key, bucket)
-    SELECT DISTINCT node_key, bucket FROM taken
+    SELECT node_key, bucket, count(*) AS notes FROM taken GROUP BY node_key, bucket
 """
 _NODES: Final = "SELECT node_key FROM nodes"
 _ROLLUPS: Final = {
@@ -77,10 +80,11 @@ async def note(connection: Connection, touched: Iterable[tuple[int, datetime]]) 
 
 
 async def roll(connection: Connection, now: datetime) -> bool:
-    """Roll up the next stretch of time, and what came late; returns whether there is more.
+    """Roll up what came late, and the next stretch of time; returns whether there is more.
 
-    In two transactions, so that the threshold is seen by all before anything is read behind it; the second
-    does all of the work or none.
+    The threshold is seen by all before anything is read behind it. What came late is worked off in transactions that
+    take the notes and compute what they name. Of the stretch each slice of nodes is a transaction: until `rolled_until`
+    has moved behind it nobody sees it, and the next pass computes it anew.
     """
     threshold, rolled_until = await connection.fetchrow(_EDGES)  # type: ignore[misc]
     if rolled_until is None:
@@ -89,19 +93,16 @@ async def roll(connection: Connection, now: datetime) -> bool:
     until = min(target, rolled_until + STEP)
     if threshold < until:
         await connection.execute(_RAISE, until)
-    async with connection.transaction():
-        late = await connection.fetch(_TAKE, LATE_BUCKETS)
-        nodes = [row[0] for row in await connection.fetch(_NODES)]
-        for width, length in ROLLUP_WIDTHS.items():
-            first, last = floor(rolled_until, length), floor(until, length)
-            again = {(node_key, floor(bucket, length)) for node_key, bucket in late}
-            ranges = [(node_key, start, start + length) for node_key, start in again if start < first]
-            ranges += [(node_key, first, last) for node_key in nodes if first < last]
-            ranges.sort()
-            # Behind by an hour or more, it catches up.
-            await _compute(connection, width, ranges, rests=RESTS if until == target else 0)
-        await connection.execute(_ROLLED, until)
-    return until < target or len(late) > 0
+    # Behind by an hour or more, it catches up.
+    rests = RESTS if until == target else 0
+    has_late = await _roll_late(connection, rolled_until, rests)
+    nodes = [row[0] for row in await connection.fetch(_NODES)]
+    for width, length in ROLLUP_WIDTHS.items():
+        first, last = floor(rolled_until, length), floor(until, length)
+        if nodes and first < last:
+            await _roll_stretch(connection, width, nodes, first, last, rests)
+    await connection.execute(_ROLLED, until)
+    return until < target or has_late
 
 
 async def is_pending(connection: Connection, start: datetime, end: datetime) -> bool:
@@ -142,18 +143,48 @@ async def _begin(connection: Connection, now: datetime) -> datetime:
     return begin
 
 
-async def _compute(connection: Connection, width: str, ranges: list[Range], rests: int) -> None:
+async def _roll_late(connection: Connection, rolled_until: datetime, rests: int) -> bool:
+    """Compute anew what was noted, where it is rolled up already; what is not yet, will be. Returns whether there is more."""
+    for _ in range(LATE_TURNS):
+        began = _now()
+        async with connection.transaction():
+            late = await connection.fetch(_TAKE, LATE_BUCKETS)
+            for width, length in ROLLUP_WIDTHS.items():
+                buckets = {(node_key, floor(bucket, length)) for node_key, bucket, _ in late}
+                again = [(node_key, start) for node_key, start in buckets if start < floor(rolled_until, length)]
+                await _compute(connection, width, sorted((key, start, start + length) for key, start in again))
+        if sum(notes for *_, notes in late) < LATE_BUCKETS:
+            return False
+        await _rest(rests, began)
+    return True
+
+
+async def _roll_stretch(
+    connection: Connection, width: str, nodes: list[int], first: datetime, last: datetime, rests: int
+) -> None:
     """Slice by slice. A statement for a hundred thousand nodes would keep a processor from ingest for half a minute."""
-    loop = asyncio.get_running_loop()
-    longest = max((end - start for _, start, end in ranges), default=ROLLUP_WIDTHS[width])
-    size = max(SLICE // (_READ[width] * (longest // ROLLUP_WIDTHS[width])), 1)
-    for statement in _ROLL[width]:
-        for first in range(0, len(ranges), size):
-            began = loop.time()
-            slice_ = ranges[first : first + size]
-            await connection.execute(statement, *map(list, zip(*slice_, strict=True)), timeout=NO_LIMIT)
-            if first + size < len(ranges):
-                await asyncio.sleep(rests * (loop.time() - began))
+    buckets = (last - first) // ROLLUP_WIDTHS[width]
+    size = max(SLICE // (_READ[width] * buckets), 1)
+    for place in range(0, len(nodes), size):
+        began = _now()
+        await _compute(connection, width, [(node_key, first, last) for node_key in nodes[place : place + size]])
+        if place + size < len(nodes):
+            await _rest(rests, began)
+
+
+async def _compute(connection: Connection, width: str, ranges: Sequence[Range]) -> None:
+    if ranges:
+        for statement in _ROLL[width]:
+            await connection.execute(statement, *map(list, zip(*ranges, strict=True)), timeout=NO_LIMIT)
+
+
+async def _rest(rests: int, began: float) -> None:
+    """So many times as long as what began then took."""
+    await asyncio.sleep(rests * (_now() - began))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def floor(moment: datetime, width: timedelta) -> datetime:

@@ -433,6 +433,29 @@ async def test_a_crash_in_the_middle_leaves_nothing_half_done(store: Store, monk
     await store.check()
 
 
+async def test_of_a_stretch_that_came_to_no_end_nothing_is_seen(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first slices are stored; who asks reads samples, until a pass has done it all."""
+    if store.engine.name == "TimescaleDB":
+        return  # does it by itself
+    nodes = [await make_node(store.database) for _ in range(3)]
+    await store.put(*(metrics(node, NOW - timedelta(minutes=10)) for node in nodes))
+    await store.maintain()
+    await store.put(*(metrics(node, NOW - timedelta(minutes=2)) for node in nodes))
+    store.clock.advance(600)
+    monkeypatch.setattr(rolling, "SLICE", 1)
+    breaks = f"SELECT 1 / (($1::integer[])[1] - {nodes[1]}), $2::timestamptz[], $3::timestamptz[]"
+    monkeypatch.setitem(rolling._ROLL, "5m", [*rolling._ROLL["5m"], breaks])
+    with pytest.raises(Exception, match="division by zero"):
+        await store.maintain()
+    late = {key for key in await store.rollup("gpu_metrics_5m_rolled") if key[2] > NOW - timedelta(minutes=6)}
+    assert {node for node, _, _ in late} == set(nodes[:2])
+    await store.check()
+    monkeypatch.undo()
+    await store.maintain()
+    assert await store.is_rolled_up()
+    await store.check()
+
+
 async def test_policies_are_those_of_the_settings(store: Store) -> None:
     """Made once, changed with the settings, gone where something is kept for ever."""
     if store.engine.name != "TimescaleDB":
