@@ -33,7 +33,7 @@ _SETTINGS = (
     "synchronous_commit=on",
     # Fewer checkpoints, fewer full pages in the WAL; recovery after a crash reads about this much at most.
     "checkpoint_timeout=15min",
-    "max_wal_size=1GB",
+    "max_wal_size=4GB",
     "log_checkpoints=off",
     # On macOS fsync alone leaves the data in the drive's cache.
     *(("wal_sync_method=fsync_writethrough",) if sys.platform == "darwin" else ()),

@@ -61,3 +61,36 @@ async def test_an_engine_that_went_away_is_a_start_up_error(database: Database) 
         await connection.execute(text("UPDATE installation SET engine = 'other'"))
     with pytest.raises(StartupError, match="other"):
         await installed_engine(database)
+
+
+async def test_partitions_that_only_grow_are_spared_vacuum(database: Database) -> None:
+    """Those of a day, made before the migration and after it, and no others; downwards they are as they were."""
+    if not await _partitions(database, "true"):
+        return  # chunks instead
+    await schema.downgrade(database, "0022")
+    await _make_partitions(database, "2026-01-01")
+    assert not await _partitions(database, SPARED)
+    await schema.upgrade(database)
+    await _make_partitions(database, "2026-02-01")
+    spared, every = await _partitions(database, SPARED), await _partitions(database, "true")
+    assert spared == {name for name in every if "_rolled_p" not in name}
+    assert {f"gpu_metrics_p2026{month}01" for month in ("01", "02")} < spared
+    await schema.downgrade(database, "0022")
+    assert not await _partitions(database, SPARED)
+
+
+SPARED = "'autovacuum_vacuum_insert_threshold=-1' = ANY (reloptions)"
+
+
+async def _partitions(database: Database, condition: str) -> set[str]:
+    async with database.transaction() as connection:
+        statement = (
+            f"SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE relkind = 'r' AND ({condition})"
+        )
+        of_ours = f"{statement} AND relnamespace = 'aiwm'::regnamespace"
+        return set((await connection.scalars(text(of_ours))).all())
+
+
+async def _make_partitions(database: Database, day: str) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(text(f"SELECT make_partitions('{day}', '{day}')"))
