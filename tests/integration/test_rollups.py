@@ -238,6 +238,18 @@ async def test_a_step_reads_the_samples_of_its_own_time(store: Store) -> None:
     }
 
 
+@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
+async def test_how_a_step_is_rolled_up_does_not_hang_on_statistics(store: Store) -> None:
+    """Of the newest minutes they know nothing, and from nothing the planner concludes that there is nothing."""
+    async with store.database.driver_transaction() as connection:
+        rows = await connection.fetch(
+            "SELECT proname, proconfig FROM pg_proc WHERE proname LIKE 'roll\\_%\\_metrics\\_%'"
+        )
+    plans = {row["proname"]: row["proconfig"] for row in rows}
+    assert plans.keys() == {f"roll_{table}" for tables in rolling._ROLLUPS.values() for table in tables}
+    assert all("plan_cache_mode=force_generic_plan" in settings for settings in plans.values())
+
+
 BATCHES = st.lists(
     st.lists(
         st.tuples(
