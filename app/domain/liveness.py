@@ -73,20 +73,24 @@ class Liveness:
         if self._oldest_wait() > DEAF_AFTER_SECONDS or now - self._swept_at > STOOD_STILL_AFTER:
             self._hearing_since = now
         self._swept_at = now
-        async with self._database.transaction() as connection:
-            is_seated = await gateways.beat(connection, self._gateway_id, now, self._hearing_since)
-            silent = await gateways.sweep(
+        async with self._database.driver() as connection:
+            beat = await gateways.beat(connection, self._gateway_id, now, self._hearing_since, self._period)
+        silent = await self._sweep(now) if beat.sweep_is_due else 0
+        if not beat.is_seated:
+            await self._retake_seat()
+        if silent:
+            _log.info("%d nodes went offline: no heartbeat for %.0f s.", silent, self._timeout.total_seconds())
+        return silent
+
+    async def _sweep(self, now: datetime) -> int:
+        async with self._database.driver_transaction() as connection:
+            return await gateways.sweep(
                 connection,
                 now,
                 dead_before=self._limit(now, GATEWAY_DEAD_AFTER),
                 silent_before=self._limit(now, self._timeout),
                 every=self._period,
             )
-        if not is_seated:
-            await self._retake_seat()
-        if silent:
-            _log.info("%d nodes went offline: no heartbeat for %.0f s.", silent, self._timeout.total_seconds())
-        return silent
 
     def _limit(self, now: datetime, timeout: timedelta) -> datetime | None:
         """Who was last heard before this is silent; None while we have not listened for long enough ourselves."""

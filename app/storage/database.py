@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from copy import copy
-from typing import Any, Final, Self
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -116,12 +116,16 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def driver_transaction(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-        """The same on asyncpg's own connection, for what SQLAlchemy has no words for: COPY, and arrays at speed."""
+    async def driver(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+        """A connection as asyncpg's own, on which each statement is a transaction. Raises StorageUnavailable."""
         async with self._connection() as connection:
-            driver = (await connection.get_raw_connection()).driver_connection
-            async with driver.transaction():  # type: ignore[union-attr]
-                yield driver  # type: ignore[misc]
+            yield (await connection.get_raw_connection()).driver_connection  # type: ignore[misc]
+
+    @asynccontextmanager
+    async def driver_transaction(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+        """`transaction` on asyncpg's own connection, for what SQLAlchemy has no words for: COPY, and arrays at speed."""
+        async with self.driver() as driver, driver.transaction():
+            yield driver
 
     @asynccontextmanager
     async def alone(self, job: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record] | None"]:
@@ -129,8 +133,7 @@ class Database:
 
         None where another process is at this job.
         """
-        async with self._connection() as connection:
-            driver: Any = (await connection.get_raw_connection()).driver_connection
+        async with self.driver() as driver:
             if not await driver.fetchval(_BEGIN_JOB, job):
                 yield None
                 return

@@ -202,11 +202,9 @@ async def test_one_sweep_is_enough_for_all_gateways(gateways: tuple[Gateway, Gat
     node_id, now, second = await here.create_node(), here.clock.now(), timedelta(seconds=1)
     silent = []
     for gateway, at in ((here, now), (there, now + second / 2), (there, now + second), (here, now - 60 * second)):
-        async with gateway.database.transaction() as connection:
-            await connection.execute(
-                text("UPDATE node_state SET status = 'online', alive_at = :long_ago"),
-                {"long_ago": now - timedelta(days=1)},
-            )
+        async with gateway.database.driver_transaction() as connection:
+            long_ago = now - timedelta(days=1)
+            await connection.execute("UPDATE node_state SET status = 'online', alive_at = $1", long_ago)
             silent.append(await storage.sweep(connection, at, None, at, second))
     assert silent == [1, 0, 1, 1]
     assert (await here.status(node_id))[0] == "offline"

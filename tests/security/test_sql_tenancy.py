@@ -183,7 +183,8 @@ async def test_no_login_holds_up_the_service(logins: Database, engine: StorageEn
             async with logins.transaction() as own:
                 await engine.make_room(own, [now.date()])
                 await own.execute(text("UPDATE node_state SET alive_at = :then"), {"then": now - timedelta(days=1)})
-                assert await gateways.sweep(own, now, None, now, timedelta(0)) == len(NODES)
+            async with logins.driver_transaction() as own_driver:
+                assert await gateways.sweep(own_driver, now, None, now, timedelta(0)) == len(NODES)
             async with logins.alone(JOB) as job:
                 assert job is not None
 
