@@ -184,9 +184,9 @@ _UPDATE_STATES: Final = f"""
 
 
 async def _update_states(connection: "asyncpg.Connection[asyncpg.Record]", batch: Sequence[Arrival]) -> None:
-    news: dict[int, _News] = {}
+    news: dict[int, _News] = defaultdict(_News)
     for arrival in batch:
-        news.setdefault(arrival.node_key, _News()).add(arrival)
+        news[arrival.node_key].add(arrival)
     # In the order of their keys, so that two batches never wait for each other's rows in a circle.
     await connection.execute(_UPDATE_STATES, *zip(*(news[key].row(key) for key in sorted(news)), strict=True))
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.storage import tables
-from app.storage.binary_copy import Encoder, moment
+from app.storage.binary_copy import BLOCK, Encoder, moment
 from app.storage.database import Database
 from tests.databases import WITH_ROOM
 from tests.fakes import START
@@ -54,19 +54,27 @@ async def test_rows_go_to_the_database_without_a_thread(database: Database) -> N
         assert await connection.fetchval("SELECT count(*) FROM copied") == 1
 
 
-@given(st.lists(st.one_of(st.none(), st.integers(-32_768, 32_767)), min_size=2, max_size=2))
-def test_a_row_is_the_same_with_and_without_the_short_cut(values: list[int | None]) -> None:
-    """A row without NULL is packed at once, any other field by field."""
+@given(
+    st.lists(st.tuples(*[st.integers(-32_768, 32_767)] * 2), max_size=3 * BLOCK),
+    st.dictionaries(st.integers(0, 3 * BLOCK), st.integers(0, 1), max_size=2),
+)
+def test_rows_are_the_same_together_and_one_by_one(values: list[tuple[int, int]], nulls: dict[int, int]) -> None:
+    """Those without NULL are packed many at once, what is left of them one at once, any other field by field."""
     encoder = Encoder(tables.gpu_heartbeats)
-    row = (7, 1, moment(START), *values)
-    assert encoder._encode(row) == encoder._field_by_field(row)
+    rows: list[list[int | None]] = [[7, place, moment(START), *each] for place, each in enumerate(values)]
+    for place, column in nulls.items():
+        if place < len(rows):
+            rows[place][3 + column] = None
+    nothing, one_by_one = encoder.encode([]), b"".join(map(encoder._field_by_field, rows))
+    assert encoder.encode(rows) == b"".join([nothing[:19], one_by_one, nothing[19:]])
 
 
+@pytest.mark.parametrize("others", [0, BLOCK - 1])
 @pytest.mark.parametrize("row", [(1, 1, 0, 32_768, 0), (1, 1, 0, None, 32_768), (2**31, 1, 0, 0, 0)])
-def test_what_a_column_cannot_hold_is_an_error_of_the_data(row: tuple[int | None, ...]) -> None:
+def test_what_a_column_cannot_hold_is_an_error_of_the_data(row: tuple[int | None, ...], others: int) -> None:
     """ValueError, by which ingest knows the sample and not the service to be guilty."""
     with pytest.raises(ValueError, match="does not fit its column"):
-        Encoder(tables.gpu_heartbeats).encode([row])
+        Encoder(tables.gpu_heartbeats).encode([(1, 1, 0, 0, 0)] * others + [row])
 
 
 def test_a_time_is_microseconds_since_2000() -> None:
