@@ -26,8 +26,8 @@ SETTLED_AFTER: Final = timedelta(minutes=1)
 STEP: Final = timedelta(hours=1)
 """As much time as one statement rolls up. On disk its rows lie in no order: longer, and an index of ranges tells little."""
 
-SLICE: Final = 10_000
-"""As many samples of nodes (or hours, for a day) as are rolled up before a rest: half a second's work, with eight GPUs each."""
+SLICE: Final = 4_000
+"""As many samples of nodes (or hours, for a day) as are rolled up before a rest: a fifth of a second's work, with eight GPUs each."""
 RESTS: Final = 5
 """So many times as long as a slice took: ingest has the processors meanwhile."""
 
