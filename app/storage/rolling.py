@@ -7,6 +7,7 @@ later is noted. Up to `rolled_until` the tables tell the truth. Behind it, whate
 """
 
 import asyncio
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
@@ -30,6 +31,8 @@ SLICE: Final = 4_000
 """As many samples of nodes (or hours, for a day) as are rolled up before a rest: a fifth of a second's work, with eight GPUs each."""
 RESTS: Final = 5
 """So many times as long as a slice took: ingest has the processors meanwhile."""
+STRETCH_SECONDS: Final = 900.0
+"""Rests are shorter where a stretch would take longer than this: questions read samples, until all of it is rolled up."""
 
 LATE_BUCKETS: Final = 500
 """As many touched buckets as one transaction works off: a few seconds' work, where each is of an hour of its own."""
@@ -169,7 +172,7 @@ async def _roll_stretch(
         began = _now()
         await _compute(connection, width, [(node_key, first, last) for node_key in nodes[place : place + size]])
         if place + size < len(nodes):
-            await _rest(rests, began)
+            await _rest(rests, began, turn=STRETCH_SECONDS * size / len(nodes))
 
 
 async def _compute(connection: Connection, width: str, ranges: Sequence[Range]) -> None:
@@ -178,9 +181,10 @@ async def _compute(connection: Connection, width: str, ranges: Sequence[Range]) 
             await connection.execute(statement, *map(list, zip(*ranges, strict=True)), timeout=NO_LIMIT)
 
 
-async def _rest(rests: int, began: float) -> None:
-    """So many times as long as what began then took."""
-    await asyncio.sleep(rests * (_now() - began))
+async def _rest(rests: int, began: float, turn: float = math.inf) -> None:
+    """So many times as long as what began then took; both together no longer than `turn` seconds."""
+    took = _now() - began
+    await asyncio.sleep(min(rests * took, turn - took))
 
 
 def _now() -> float:
