@@ -28,14 +28,14 @@ STEP: Final = timedelta(hours=1)
 """As much time as one statement rolls up. On disk its rows lie in no order: longer, and an index of ranges tells little."""
 
 SLICE: Final = 4_000
-"""As many samples of nodes (or hours, for a day) as are rolled up before a rest: a fifth of a second's work, with eight GPUs each."""
+"""As many samples of nodes (or hours, for a day) as are rolled up before a rest: about a fifth of a second's work, with eight GPUs each."""
 RESTS: Final = 5
 """So many times as long as a slice took: ingest has the processors meanwhile."""
 STRETCH_SECONDS: Final = 900.0
 """Rests are shorter where a stretch would take longer than this: questions read samples, until all of it is rolled up."""
 
 LATE_BUCKETS: Final = 500
-"""As many touched buckets as one transaction works off: a few seconds' work, where each is of an hour of its own."""
+"""As many touched buckets as one transaction works off, so that none lasts long, however many came late."""
 LATE_TURNS: Final = 40
 """So many of these in a pass: however much comes late, what comes in time is rolled up, too."""
 
@@ -57,7 +57,7 @@ _TAKE: Final = """
                    RETURNING node_key, bucket)
     SELECT node_key, bucket, count(*) AS notes FROM taken GROUP BY node_key, bucket
 """
-_NODES: Final = "SELECT node_key FROM nodes"
+_NODES: Final = "SELECT node_key FROM nodes ORDER BY node_key"
 _ROLLUPS: Final = {
     "5m": ("node_metrics_5m", "gpu_metrics_5m", "gpu_metrics_5m_by_node"),
     "1h": ("node_metrics_1h", "gpu_metrics_1h", "gpu_metrics_1h_by_node"),

@@ -8,6 +8,7 @@ edge that it does not know it would take most of what is rolled up to be behind 
 """
 
 import re
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 from alembic import op
@@ -30,37 +31,27 @@ BOUNDED = re.compile(r"(FROM \w+_rolled\n)\s+WHERE .*?(?=UNION ALL)", re.DOTALL)
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    for name in _made_by_hand():
-        query = _query(name)
-        edge = _found(EDGE, query, name)[1]
-        _found(ROLLED, query, name)
+    for name, query, edge in _views(ROLLED):
         bounded = ROLLED.sub(rf"\1 WHERE least(\2.time, {edge}) <> {edge}\n\3", query)
         op.execute(f"CREATE OR REPLACE VIEW {name} AS {bounded}")
 
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    for name in _made_by_hand():
-        query = _query(name)
-        edge = _found(EDGE, query, name)[1]
-        _found(BOUNDED, query, name)
+    for name, query, edge in _views(BOUNDED):
         # What a pass left that came to no end, and that the view would show from now on.
         op.execute(f"DELETE FROM {name}_rolled WHERE time >= {edge}")
         op.execute(f"CREATE OR REPLACE VIEW {name} AS " + BOUNDED.sub(r"\1", query))
 
 
-def _made_by_hand() -> tuple[str, ...]:
-    """The rollups; none where they are continuous aggregates."""
-    edition = op.get_bind().execute(sa.text("SELECT edition FROM installation")).scalar_one()
-    return () if edition == "community" else ROLLUPS
-
-
-def _query(view: str) -> str:
-    return str(op.get_bind().execute(sa.text("SELECT pg_get_viewdef(to_regclass(:view))"), {"view": view}).scalar_one())
-
-
-def _found(pattern: re.Pattern[str], query: str, view: str) -> re.Match[str]:
-    found = list(pattern.finditer(query))
-    if len(found) != 1:
-        raise RuntimeError(f"{view} has {len(found)} of {pattern.pattern!r}")
-    return found[0]
+def _views(changed: re.Pattern[str]) -> Iterator[tuple[str, str, str]]:
+    """Of each rollup's view its name, its query and its edge; none where they are continuous aggregates."""
+    bind = op.get_bind()
+    if bind.scalar(sa.text("SELECT edition FROM installation")) == "community":
+        return
+    for name in ROLLUPS:
+        query = str(bind.scalar(sa.text("SELECT pg_get_viewdef(to_regclass(:view))"), {"view": name}))
+        edges = EDGE.findall(query)
+        if len(edges) != 1 or len(changed.findall(query)) != 1:
+            raise RuntimeError(f"{name} is not as {revision} knows it: {query}")
+        yield name, query, edges[0]

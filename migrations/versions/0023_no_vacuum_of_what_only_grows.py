@@ -1,6 +1,6 @@
 """Samples are only added: what vacuum would do to a day's partition each time that it has grown by a fifth, nobody needs.
 
-With 100,000 nodes it took a third of a processor for a quarter of each minute, and acknowledgements waited for it. A
+With 100,000 nodes it took up to half a processor for 10 to 15 seconds of each minute, and acknowledgements waited for it. A
 partition is dropped long before its row versions grow old. Vacuum of what was deleted goes on, and so does analyzing,
 which such a fleet's partitions want every minute, too: with pauses that are long enough for others.
 """
