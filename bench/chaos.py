@@ -203,6 +203,7 @@ FAULTS: Final[dict[str, Callable[[Scene], Awaitable[None]]]] = {
     "all gateways are killed": kill_all_gateways,
     "the database is killed": kill_the_database,
     "the database stands still for 20 s": stop_the_database(20),
+    "the database stands still for 60 s": stop_the_database(60),
     "the database stands still for 150 s": stop_the_database(150),
     "questions take all connections that they may": fill_the_pools,
     "the network is cut": cut_the_network,

@@ -68,7 +68,7 @@ class Database:
             max_overflow=0,
             pool_timeout=POOL_SECONDS,
         )
-        event.listen(self._engine.sync_engine, "checkout", _still_open)
+        event.listen(self._engine.sync_engine, "checkout", _fit_for_use)
 
     def portion(self, connections: int) -> Self:
         """The same pool for somebody who takes at most so many of its connections, and leaves the others to others."""
@@ -83,7 +83,7 @@ class Database:
             async with asyncio.timeout(POOL_SECONDS):
                 await self._room.acquire()
             try:
-                async with self._engine.connect() as connection:
+                async with self._engine.connect() as connection, _discarded_if_given_up(connection):
                     yield connection
             finally:
                 self._room.release()
@@ -172,9 +172,23 @@ class Database:
         await self._engine.dispose()
 
 
-def _still_open(connection: AdaptedConnection, *_: object) -> None:
-    """A connection that the server has closed is known to be: the pool makes another, and nobody has to ask first."""
-    if connection.driver_connection.is_closed():
+@asynccontextmanager
+async def _discarded_if_given_up(connection: AsyncConnection) -> AsyncIterator[None]:
+    """What the server makes of a statement that nobody waits for any more is not known.
+
+    A BEGIN among them is carried out late, and whoever had the connection next would commit nothing, and not notice.
+    """
+    try:
+        yield
+    except (TimeoutError, asyncio.CancelledError):
+        await connection.invalidate()
+        raise
+
+
+def _fit_for_use(connection: AdaptedConnection, *_: object) -> None:
+    """One that the server has closed, or that somebody left in a transaction, is known: the pool makes another."""
+    driver = connection.driver_connection
+    if driver.is_closed() or driver.is_in_transaction():
         raise DisconnectionError
 
 
