@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from datetime import UTC, date
+from datetime import date
 from typing import Final
 
 import asyncpg
@@ -25,6 +25,7 @@ from app.storage import samples
 from app.storage.arrivals import Arrival, Outcome
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
+from app.storage.packing import Packed, pack
 
 FLUSH_ROWS: Final = 20_000
 LARGE_ROWS: Final = 2_000
@@ -50,9 +51,12 @@ _POISON: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, 
 
 
 class _Waiting(msgspec.Struct, frozen=True, gc=False):
-    """A frame in the buffer; `since` is when it was read, by the monotonic clock, `size` its bytes on the wire."""
+    """A frame in the buffer; `since` is when it was read, by the monotonic clock, `size` its bytes on the wire.
 
-    arrival: Arrival
+    In memory it takes about as much, not four times: its rows are encoded, and nothing else of it is kept.
+    """
+
+    packed: Packed
     receipt: Receipt
     size: int
     since: float
@@ -124,9 +128,14 @@ class Ingest:
 
         `since` is when it was read, by the monotonic clock. `receipt` is called once, after commit or refusal.
         """
-        self._buffer.append(_Waiting(arrival, receipt, size, since))
+        try:
+            packed = pack(arrival)
+        except ValueError as error:
+            self._refuse(receipt, error)
+            return
+        self._buffer.append(_Waiting(packed, receipt, size, since))
         self._bytes += size
-        self._rows += arrival.rows
+        self._rows += packed.rows
         self._arrived.set()
         self._mark()
 
@@ -178,7 +187,7 @@ class Ingest:
         rows = 0
         while self._buffer and rows < FLUSH_ROWS:
             waiting = self._buffer.popleft()
-            rows += waiting.arrival.rows
+            rows += waiting.packed.rows
             batch.append(waiting)
         self._rows -= rows
         self._mark()
@@ -209,7 +218,7 @@ class Ingest:
         """Who resends goes by INSERT, behind the others: one such node would make all of a batch slow, each time."""
         parts: tuple[list[_Waiting], list[_Waiting]] = ([], [])
         for waiting in batch:
-            parts[waiting.arrival.node_key in self._resending].append(waiting)
+            parts[waiting.packed.node_key in self._resending].append(waiting)
         return [part for part in parts if part]
 
     async def _store(self, batch: Sequence[_Waiting]) -> None:
@@ -218,7 +227,7 @@ class Ingest:
         while True:
             began = self._clock.monotonic()
             try:
-                outcomes = await self._write([waiting.arrival for waiting in batch])
+                outcomes = await self._write([waiting.packed for waiting in batch])
             except _POISON as error:
                 await self._isolate(batch, error)
                 return
@@ -247,19 +256,17 @@ class Ingest:
         meters.flush_seconds.observe(now - began)
         rows = 0
         for waiting in batch:
-            arrival = waiting.arrival
-            if arrival.sample is not None:
+            packed = waiting.packed
+            if packed.time is not None:
                 meters.ack_seconds.observe(now - waiting.since)
-                node_table, gpu_table = _TABLES[arrival.kind]
+                node_table, gpu_table = _TABLES[packed.kind]
                 meters.counts[node_table] += 1
-                meters.counts[gpu_table] += len(arrival.gpus)
-                if arrival.sample.details:
-                    meters.counts[_DETAILS] += len(arrival.sample.details)
-                rows += arrival.rows
+                meters.counts[gpu_table] += packed.gpus
+                if packed.details:
+                    meters.counts[_DETAILS] += packed.details
+                rows += packed.rows
         meters.flush_rows.observe(rows)
-        samples = (
-            outcome for outcome, waiting in zip(outcomes, batch, strict=True) if waiting.arrival.sample is not None
-        )
+        samples = (outcome for outcome, waiting in zip(outcomes, batch, strict=True) if waiting.packed.time is not None)
         for outcome, times in Counter(samples).items():
             meters.counts[_STORED[outcome]] += times
 
@@ -268,27 +275,30 @@ class Ingest:
             middle = len(batch) // 2
             await self._store(batch[:middle])
             await self._store(batch[middle:])
-            return
+        else:
+            self._refuse(batch[0].receipt, error)
+
+    def _refuse(self, receipt: Receipt, error: Exception) -> None:
         self._meters.counts[REJECTED.key(code=SampleRefused.code)] += 1
         refusal = SampleRefused()
         refusal.__cause__ = error
-        batch[0].receipt(refusal)
+        receipt(refusal)
 
-    async def _write(self, arrivals: list[Arrival]) -> list[Outcome]:
-        await self._make_room(arrivals)
-        if arrivals[0].node_key not in self._resending:
+    async def _write(self, batch: list[Packed]) -> list[Outcome]:
+        await self._make_room(batch)
+        if batch[0].node_key not in self._resending:
             try:
-                await samples.copy(self._database, self._engine, arrivals)
+                await samples.copy(self._database, self._engine, batch)
             except (asyncpg.UniqueViolationError, asyncpg.FeatureNotSupportedError):
                 pass  # some of it is there already, or this database knows no COPY: INSERT tells what is new
             else:
-                return [Outcome.STORED] * len(arrivals)
-        outcomes, resending = await samples.insert(self._database, self._engine, arrivals)
-        self._resending = self._resending.difference(arrival.node_key for arrival in arrivals) | resending
+                return [Outcome.STORED] * len(batch)
+        outcomes, resending = await samples.insert(self._database, self._engine, batch)
+        self._resending = self._resending.difference(packed.node_key for packed in batch) | resending
         return outcomes
 
-    async def _make_room(self, arrivals: Sequence[Arrival]) -> None:
-        days = {arrival.sample.time.astimezone(UTC).date() for arrival in arrivals if arrival.sample}
+    async def _make_room(self, batch: Sequence[Packed]) -> None:
+        days = {packed.time.date() for packed in batch if packed.time}
         if not days <= self._days:
             async with self._database.transaction() as connection:
                 await self._engine.make_room(connection, days - self._days)

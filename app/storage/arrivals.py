@@ -23,11 +23,6 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     gpus: tuple[int, ...]
     skew_ms: int | None = None
 
-    @property
-    def rows(self) -> int:
-        """How many rows it is stored in."""
-        return 1 + len(self.gpus) + (len(self.sample.details) if self.sample is not None else 0)
-
 
 class Outcome(StrEnum):
     """What became of a sample: durable now, or durable already before."""

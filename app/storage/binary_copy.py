@@ -1,22 +1,23 @@
-"""Rows as PostgreSQL's binary COPY has them, encoded at less than half of what the driver takes for it.
+"""Rows as PostgreSQL's binary COPY has them: encoded at less than half of what the driver takes for it, and read again.
 
 The format: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format".
 """
 
 import struct
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import Table
+
+Row = tuple[Any, ...]
 
 _HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END: Final = b"\xff\xff"
 _NULL: Final = b"\xff\xff\xff\xff"
 _FORMATS: Final = {"SMALLINT": "h", "INTEGER": "i", "BIGINT": "q", "DATETIME": "q"}
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-BLOCK: Final = 64
-"""So many rows are packed by one call, where none of them has NULL or text: that halves what a row takes."""
 
 
 def moment(time: datetime) -> int:
@@ -25,48 +26,62 @@ def moment(time: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-class Encoder:
+def time_of(moment: int) -> datetime:
+    """The time that such a column has, in UTC."""
+    return _EPOCH + timedelta(microseconds=moment)
+
+
+def framed(rows: Iterable[bytes]) -> memoryview:
+    """Encoded rows as COPY reads them, from its head to its end."""
+    # The driver takes bytes for a path, and would read a file in a thread; a view it sends as it is.
+    return memoryview(b"".join([_HEAD, *rows, _END]))
+
+
+class Codec:
     """Of one table, whose columns are whole numbers, times (as `moment` gives them) and text."""
 
     def __init__(self, table: Table) -> None:
+        self.table = table
+        self.columns = [column.name for column in table.columns]
         formats = [_FORMATS.get(str(column.type)) for column in table.columns]
         self._fields = [None if each is None else struct.Struct(f"!i{each}") for each in formats]
-        # A row without NULL and text is one call: how many columns, then of each its size and its value.
-        row = "h" + "".join(f"i{each}" for each in formats)
-        self._row = None if None in formats else struct.Struct("!" + row)
-        self._block = None if None in formats else struct.Struct("!" + row * BLOCK)
+        # Rows without NULL and text are one call: of each how many columns, then of each column its size and its value.
+        self._format = None if None in formats else "h" + "".join(f"i{each}" for each in formats)
+        self._row = None if self._format is None else struct.Struct(f"!{self._format}")
         self._values: list[Any] = [len(formats)]
         for field in self._fields:
             self._values += (0 if field is None else field.size - 4, None)
+        self._layout = cache(self._rows)
 
-    def encode(self, rows: Sequence[Sequence[Any]]) -> memoryview:
-        """All of it, as COPY reads it. Raises ValueError for a value that its column can't hold."""
-        blocks = (self._encode_block(rows[first : first + BLOCK]) for first in range(0, len(rows), BLOCK))
-        # The driver takes bytes for a path, and would read a file in a thread; a view it sends as it is.
-        return memoryview(b"".join([_HEAD, *blocks, _END]))
-
-    def _encode_block(self, rows: Sequence[Sequence[Any]]) -> bytes:
-        if self._block is not None and len(rows) == BLOCK:
-            values = self._values * BLOCK
-            for place, column in enumerate(zip(*rows, strict=True)):
+    def encode(self, columns: Sequence[Sequence[Any]]) -> bytes:
+        """Rows, given by their columns, of which none is empty. Raises ValueError for a value that its column can't hold."""
+        if self._format is not None:
+            layout, template = self._layout(len(columns[0]))
+            values = template.copy()
+            for place, column in enumerate(columns):
                 values[2 + 2 * place :: len(self._values)] = column
             try:
-                return self._block.pack(*values)
+                return layout.pack(*values)
             except struct.error:
-                pass  # NULL, or a value that does not fit: row by row it is seen which
-        return b"".join(map(self._encode_row, rows))
+                pass  # NULL, or a value that does not fit: field by field it is seen which
+        return b"".join(map(self._encode_fields, zip(*columns, strict=True)))
 
-    def _encode_row(self, row: Sequence[Any]) -> bytes:
-        if self._row is None or None in row:
-            return self._field_by_field(row)
-        values = self._values.copy()
-        values[2::2] = row
-        try:
-            return self._row.pack(*values)
-        except struct.error as error:
-            raise ValueError(f"a value of {row} does not fit its column: {error}") from error
+    def encode_row(self, row: Row) -> bytes:
+        """One row. Raises ValueError for a value that its column can't hold."""
+        if self._row is not None:
+            values = self._values.copy()
+            values[2::2] = row
+            try:
+                return self._row.pack(*values)
+            except struct.error:
+                pass
+        return self._encode_fields(row)
 
-    def _field_by_field(self, row: Sequence[Any]) -> bytes:
+    def _rows(self, count: int) -> tuple[struct.Struct, list[Any]]:
+        """So many rows by one call: that halves what each takes."""
+        return struct.Struct("!" + (self._format or "") * count), self._values * count
+
+    def _encode_fields(self, row: Row) -> bytes:
         parts = [len(row).to_bytes(2, "big")]
         try:
             for value, field in zip(row, self._fields, strict=True):
@@ -80,3 +95,27 @@ class Encoder:
         except struct.error as error:
             raise ValueError(f"a value of {row} does not fit its column: {error}") from error
         return b"".join(parts)
+
+    def decode(self, encoded: bytes) -> list[Row]:
+        """What was encoded."""
+        if self._row is not None and _NULL not in encoded:
+            return [row[2::2] for row in self._row.iter_unpack(encoded)]
+        rows, start = [], 0
+        while start < len(encoded):
+            row, start = self._decode_row(encoded, start + 2)
+            rows.append(row)
+        return rows
+
+    def _decode_row(self, encoded: bytes, start: int) -> tuple[Row, int]:
+        """The row whose columns begin here, and where it ends."""
+        row: list[Any] = []
+        for field in self._fields:
+            size = int.from_bytes(encoded[start : start + 4], "big", signed=True)
+            if size < 0:
+                row.append(None)
+            elif field is None:
+                row.append(encoded[start + 4 : start + 4 + size].decode())
+            else:
+                row.append(field.unpack_from(encoded, start)[1])
+            start += 4 + max(size, 0)
+        return tuple(row), start

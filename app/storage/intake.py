@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from app.storage.arrivals import Arrival
 from app.storage.engines.base import Connection
+from app.storage.packing import Packed
 
 LATE_AFTER: Final = timedelta(minutes=5)
 """A sample that is older when it arrives is late: its bucket of 5 minutes is over."""
@@ -27,16 +27,16 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _LATE_MS: Final = LATE_AFTER // _MILLISECOND
 
 
-async def count(connection: Connection, batch: Iterable[Arrival], *, duplicates: int = 0) -> None:
+async def count(connection: Connection, batch: Iterable[Packed], *, duplicates: int = 0) -> None:
     """Within the transaction that stores a batch: add it to its minute."""
     frames = rows = late = delay_ms = longest = 0
     received_at = None
-    for arrival in batch:
-        if arrival.sample is not None:
-            received_at = arrival.received_at
-            delay = max((received_at - arrival.sample.time) // _MILLISECOND, 0)
+    for packed in batch:
+        if packed.time is not None:
+            received_at = packed.received_at
+            delay = max((received_at - packed.time) // _MILLISECOND, 0)
             frames += 1
-            rows += arrival.rows
+            rows += packed.rows
             late += delay > _LATE_MS
             delay_ms += delay
             longest = max(longest, delay)

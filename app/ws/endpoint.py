@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from itertools import count
 from typing import Any, Final
 
@@ -264,19 +265,26 @@ class _Conversation:
             self._connection.post(replies.token_renewed(issued.token, issued.expires_at, self._gateway.clock.now()))
 
     def _receipt(self, event: Telemetry | Report) -> Receipt:
-        """What tells the worker of its frame's fate: everything to one who asked, errors to everyone."""
-        clock, post = self._gateway.clock, self._connection.post
+        """What tells the worker of its frame's fate. Not of the event itself, which has its sample, and may wait for long."""
+        if event.wants_ack:
+            return partial(self._acknowledge, event.message_id, event.warnings)
+        return partial(self._acknowledge_nothing, event.message_id)
 
-        def tell(outcome: Outcome | AiwmError) -> None:
-            if isinstance(outcome, AiwmError):
-                with logs.speaking_of(connection=self._name, node=self._session.node_id):
-                    _log.error("A sample was refused: %s.", outcome.message, exc_info=outcome.__cause__)
-                refuse = replies.telemetry_rejected if event.wants_ack else replies.error_frame
-                post(refuse(event.message_id, outcome, clock.now()))
-            elif event.wants_ack:
-                post(replies.telemetry_ack(event.message_id, outcome.value, event.warnings, clock.now()))
+    def _acknowledge(self, message_id: str, warnings: tuple[str, ...], outcome: Outcome | AiwmError) -> None:
+        if isinstance(outcome, AiwmError):
+            self._refuse(replies.telemetry_rejected, message_id, outcome)
+        else:
+            self._connection.post(replies.telemetry_ack(message_id, outcome.value, warnings, self._gateway.clock.now()))
 
-        return tell
+    def _acknowledge_nothing(self, message_id: str, outcome: Outcome | AiwmError) -> None:
+        """Errors are told to everyone."""
+        if isinstance(outcome, AiwmError):
+            self._refuse(replies.error_frame, message_id, outcome)
+
+    def _refuse(self, reply: Callable[[str, AiwmError, datetime], bytes], message_id: str, error: AiwmError) -> None:
+        with logs.speaking_of(connection=self._name, node=self._session.node_id):
+            _log.error("A sample was refused: %s.", error.message, exc_info=error.__cause__)
+        self._connection.post(reply(message_id, error, self._gateway.clock.now()))
 
     def _owner(self) -> Member:
         if self.member is None:

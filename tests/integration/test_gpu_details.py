@@ -18,6 +18,7 @@ from app.storage import samples, tables
 from app.storage.arrivals import Arrival, Outcome
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
+from app.storage.packing import pack
 from tests.fakes import START, FakeClock
 from tests.frames import DETAILS, metrics, register
 from tests.integration.gateway import running_gateway
@@ -95,7 +96,7 @@ async def test_details_sent_again_are_stored_once(database: Database, engine: St
 
 def test_a_batch_without_details_does_not_name_their_table() -> None:
     """Who tells none has no statement more than before."""
-    names = [target.name for target, _ in samples._rows([measured(1)], lambda time: time)]
+    names = [target.name for target, _ in samples._encoded([pack(measured(1))])]
     assert names == ["node_metrics", "gpu_metrics"]
 
 

@@ -142,11 +142,12 @@ async def test_a_partly_new_sample_is_stored(
     assert (await count(database, "node_metrics"), await count(database, "gpu_metrics")) == (1, 2)
 
 
+@pytest.mark.parametrize("values", [("on\0line", 1, 0, 0, 0), ("online", 99_999, 0, 0, 0)])
 async def test_a_poisoned_sample_is_isolated(
-    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int, values: tuple[Any, ...]
 ) -> None:
-    """One sample that the database refuses is rejected alone; its neighbours are stored."""
-    poison = heartbeat(node_key, 7, values=("online", 99_999, 0, 0, 0))
+    """One sample that the database refuses, or that no column could hold, is rejected alone; its neighbours are stored."""
+    poison = heartbeat(node_key, 7, values=values)
     batch = [heartbeat(node_key, second) for second in range(6)] + [poison, heartbeat(node_key, 8)]
     async with running(database, engine, clock) as ingest:
         fates = await send(ingest, *batch)

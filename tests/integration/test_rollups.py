@@ -19,6 +19,7 @@ from app.storage.arrivals import Arrival
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
 from app.storage.engines.timescale import REFRESH, RETENTION
+from app.storage.packing import pack
 from tests.fakes import FakeClock
 from tests.integration.test_ingest import make_node
 
@@ -51,7 +52,7 @@ class Store:
         days = {arrival.sample.time.date() for arrival in arrivals if arrival.sample}
         async with self.database.transaction() as connection:
             await self.engine.make_room(connection, days)
-        await samples.insert(self.database, self.engine, arrivals)
+        await samples.insert(self.database, self.engine, [pack(arrival) for arrival in arrivals])
         for arrival in arrivals:
             if sample := arrival.sample:
                 self.measured.setdefault((arrival.node_key, None, sample.time), sample.values)
@@ -356,7 +357,7 @@ async def test_heartbeats_are_dropped_by_their_own_retention(store: Store) -> No
     node = await make_node(store.database)
     await store.put(metrics(node, NOW - 20 * DAY))
     sample = Sample(SampleKind.HEARTBEAT, NOW - 20 * DAY, ("online", 1, 2, 3, 4), ())
-    await samples.insert(store.database, store.engine, [Arrival(node, 1, NOW, SampleKind.HEARTBEAT, sample, ())])
+    await store.put(Arrival(node, 1, NOW, SampleKind.HEARTBEAT, sample, ()))
     await store.roll()
     await store.run_jobs(RETENTION)
     async with store.database.transaction() as connection:

@@ -14,7 +14,7 @@ from app.clock import timestamp
 from app.errors import StartupError
 from app.model import Sample, SampleKind
 from app.retention import Retention
-from app.storage import relations, rolling, samples, schema, status
+from app.storage import relations, rolling, schema, status
 from app.storage.arrivals import Arrival
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
@@ -89,7 +89,7 @@ async def test_samples_are_told_by_their_table(store: Store) -> None:
     await store.put(metrics(late, NOW, gpus=(1, 2)), metrics(early, oldest, gpus=(1,)))
     await store.put(metrics(early, oldest - timedelta(minutes=1), gpus=()))
     heartbeat = Sample(SampleKind.HEARTBEAT, NOW, ("online", 1, 2, 3, 4), ())
-    await samples.insert(store.database, store.engine, [Arrival(late, 1, NOW, SampleKind.HEARTBEAT, heartbeat, ())])
+    await store.put(Arrival(late, 1, NOW, SampleKind.HEARTBEAT, heartbeat, ()))
     found = tables(await read(store))
     assert found["node_metrics"].oldest == oldest - timedelta(minutes=1)
     assert found["gpu_metrics"].oldest == oldest
