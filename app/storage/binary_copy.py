@@ -4,7 +4,7 @@ The format: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Forma
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final
@@ -105,6 +105,24 @@ class Codec:
             row, start = self._decode_row(encoded, start + 2)
             rows.append(row)
         return rows
+
+    def picker(self, *names: str) -> Callable[[bytes], list[tuple[Any, ...]]]:
+        """What reads some columns of encoded rows, of which there is one at least: a tuple each, as the table has them in order."""
+        places = [place for place, name in enumerate(self.columns) if name in names]
+        columns = [
+            "" if field is None else f"4x{field.format[2:]}" if place in places else f"{field.size}x"
+            for place, field in enumerate(self._fields)
+        ]
+        layout = None if self._row is None else struct.Struct("!2x" + "".join(columns))
+
+        def picked(encoded: bytes) -> list[tuple[Any, ...]]:
+            if layout is None or _NULL in encoded:
+                return [
+                    column for place, column in enumerate(zip(*self.decode(encoded), strict=True)) if place in places
+                ]
+            return [*zip(*layout.iter_unpack(encoded), strict=True)]
+
+        return picked
 
     def _decode_row(self, encoded: bytes, start: int) -> tuple[Row, int]:
         """The row whose columns begin here, and where it ends."""

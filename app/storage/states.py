@@ -90,10 +90,11 @@ class _News:
     def row(self, node_key: int) -> Row:
         """The parameters of `_UPDATE` for this node."""
         heartbeat, metrics = self.heartbeat, self.metrics
-        newest = max((each for each in (heartbeat, metrics) if each and each.gpus), key=_time, default=None)
-        measured = metrics if metrics and metrics.gpus else None
-        gpus = _gpu_rows(newest)
-        gpu_metrics = gpus if newest is measured else _gpu_rows(measured)
+        newest = metrics if metrics and metrics.gpus else None
+        utilization, memory_free, temperature, power_usage = _gpu_arrays(newest) if newest else _NO_GPUS
+        if heartbeat and heartbeat.gpus and (newest is None or _time(heartbeat) >= _time(newest)):
+            newest = heartbeat
+            utilization, temperature = _gpu_arrays(newest)
         return (
             node_key,
             self.epoch,
@@ -105,16 +106,23 @@ class _News:
             newest and newest.time,
             *(heartbeat.shown if heartbeat else _NO_HEARTBEAT),
             *(metrics.shown if metrics else _NO_METRICS),
-            _array(gpus, newest, "utilization"),
-            _array(gpus, newest, "temperature"),
-            _array(gpu_metrics, measured, "memory_free"),
-            _array(gpu_metrics, measured, "power_usage"),
+            utilization,
+            temperature,
+            memory_free,
+            power_usage,
             self.skew_ms,
         )
 
 
 _NO_HEARTBEAT: Final = (None, None, None)
 _NO_METRICS: Final = (None,)
+_NO_GPUS: Final = (None, None, None, None)
+_OF_GPUS: Final = {
+    SampleKind.HEARTBEAT: CODECS[SampleKind.HEARTBEAT][1].picker("gpu", "utilization", "temperature"),
+    SampleKind.METRICS: CODECS[SampleKind.METRICS][1].picker(
+        "gpu", "utilization", "memory_free", "temperature", "power_usage"
+    ),
+}
 
 
 def _newer(one: Packed | None, other: Packed) -> Packed | None:
@@ -127,20 +135,15 @@ def _time(packed: Packed) -> datetime:
     return packed.time or packed.received_at
 
 
-def _gpu_rows(packed: Packed | None) -> list[Row]:
-    return [] if packed is None else CODECS[packed.kind][1].decode(packed.gpu_rows)
+def _gpu_arrays(packed: Packed) -> list[str | None]:
+    """Of each of the GPUs' columns that are shown an array literal, with one value of each GPU at the place of its number."""
+    numbers, *columns = _OF_GPUS[packed.kind](packed.gpu_rows)
+    size = max(numbers)
+    if numbers == tuple(range(1, size + 1)):  # as they are in nearly every sample
+        return [_literal([*column]) for column in columns]
+    of = [dict(zip(numbers, column, strict=True)) for column in columns]
+    return [_literal([values.get(number) for number in range(1, size + 1)]) for values in of]
 
 
-_NUMBER: Final = 1
-"""Which column of a GPU's row has its number."""
-
-
-def _array(rows: list[Row], packed: Packed | None, column: str) -> str | None:
-    """One value of each GPU as an array literal, at the place of the GPU's number."""
-    if packed is None:
-        return None
-    place = CODECS[packed.kind][1].columns.index(column)
-    values: list[int | None] = [None] * max(row[_NUMBER] for row in rows)
-    for row in rows:
-        values[row[_NUMBER] - 1] = row[place]
+def _literal(values: list[int | None]) -> str:
     return "{" + str(values)[1:-1].replace("None", "NULL") + "}"

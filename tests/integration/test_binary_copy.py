@@ -75,6 +75,7 @@ def test_rows_are_the_same_together_and_one_by_one(rows: list[tuple[int, ...]]) 
     together = codec.encode([*zip(*rows, strict=True)])
     assert together == b"".join(map(codec.encode_row, rows)) == b"".join(map(codec._encode_fields, rows))
     assert codec.decode(together) == rows
+    assert codec.picker("gpu", "temperature")(together) == [tuple(row[place] for row in rows) for place in (1, 4)]
 
 
 @pytest.mark.parametrize("others", [0, 7])

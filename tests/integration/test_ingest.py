@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 from sqlalchemy import text
 
 from app.domain import ingest as ingesting
@@ -140,6 +141,24 @@ async def test_a_partly_new_sample_is_stored(
         await send(ingest, metrics(node_key, gpus=(1,)))
         assert await send(ingest, metrics(node_key, gpus=(1, 2))) == [Outcome.STORED]
     assert (await count(database, "node_metrics"), await count(database, "gpu_metrics")) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "shown"), [((1, 2), "{100,200}"), ((2, 1), "{100,200}"), ((2, 4), "{NULL,200,NULL,400}"), ((1,), "{100}")]
+)
+async def test_what_gpus_show_stands_at_their_numbers(
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int, gpus: tuple[int, ...], shown: str
+) -> None:
+    """In whatever order a sample tells of them, and where some are gone."""
+    arrival = metrics(node_key, gpus=gpus)
+    assert arrival.sample is not None
+    readings = tuple(GpuReading(f"GPU-{gpu}", "A100", (100 * gpu, *GPU_METRICS[1:])) for gpu in gpus)
+    told = structs.replace(arrival, sample=structs.replace(arrival.sample, gpus=readings))
+    async with running(database, engine, clock) as ingest:
+        await send(ingest, told)
+    async with database.transaction() as connection:
+        state = await connection.execute(text("SELECT gpu_utilization::text FROM node_state"))
+        assert state.scalar_one() == shown
 
 
 @pytest.mark.parametrize("values", [("on\0line", 1, 0, 0, 0), ("online", 99_999, 0, 0, 0)])
