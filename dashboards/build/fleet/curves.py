@@ -14,10 +14,10 @@ from dashboards.build.sql import (
 )
 
 TENTHS = ", ".join(
-    f"count(*) FILTER (WHERE {low} <= utilization_avg AND utilization_avg "
-    f'{"<" if low < 90 else "<="} {low + 10}) AS "{low}–{low + 10} %"'
-    for low in range(0, 100, 10)
+    f'coalesce(sum(gpus) FILTER (WHERE tenth = {tenth}), 0)::bigint AS "{10 * tenth}–{10 * tenth + 10} %"'
+    for tenth in range(10)
 )
+"""100 % belongs to the last one. By tenth is counted first: otherwise each GPU's row would be looked at ten times."""
 
 
 def utilisation() -> AnyPanel:
@@ -97,7 +97,16 @@ def tenths() -> AnyPanel:
         "Utilisation of the fleet over time",
         "How many GPUs were used how much: each cell counts those whose mean lies in that tenth. "
         + steps_of(GPU_LADDER),
-        f"SELECT time, {TENTHS}\nFROM {source}\nGROUP BY time ORDER BY time",
+        f"""
+SELECT time, {TENTHS}
+FROM (
+    SELECT time, CASE WHEN utilization_avg < 90 THEN floor(utilization_avg / 10) ELSE 9 END AS tenth, count(*) AS gpus
+    FROM {source}
+    WHERE utilization_avg IS NOT NULL
+    GROUP BY 1, 2
+) AS counted
+GROUP BY time ORDER BY time
+""",
         unit=looks.COUNT,
     )
 
