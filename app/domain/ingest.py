@@ -53,7 +53,7 @@ _POISON: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, 
 class _Waiting(msgspec.Struct, frozen=True, gc=False):
     """A frame in the buffer; `since` is when it was read, by the monotonic clock, `size` its bytes on the wire.
 
-    In memory it takes about as much, not four times: its rows are encoded, and nothing else of it is kept.
+    In memory it takes about as much, not three or four times: its rows are encoded, and nothing else of it is kept.
     """
 
     packed: Packed

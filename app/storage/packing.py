@@ -1,4 +1,4 @@
-"""A frame as it waits to be stored: its rows as COPY reads them, a quarter of what its sample takes in memory."""
+"""A frame as it waits to be stored: its rows as COPY reads them, a fourth to a third of what its sample takes in memory."""
 
 from collections.abc import Callable
 from datetime import datetime

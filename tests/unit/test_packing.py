@@ -19,7 +19,7 @@ FRAMES = 100
 
 @pytest.mark.parametrize("kind", [Kind.HEARTBEAT, Kind.METRICS])
 def test_a_frame_waits_in_no_more_bytes_than_it_came_in(kind: Kind) -> None:
-    """By which the buffer is bounded: as objects of Python they are three times as many."""
+    """By which the buffer is bounded: as objects of Python they are three to four times as many."""
     machine, moment = Machine(1, 8), int(START.timestamp() * 1000)
     data = frames.heartbeat_data(machine, 1) if kind is Kind.HEARTBEAT else frames.metrics_data(machine, moment)
     frame = frames.envelope(kind, "id", moment, data).decode()
