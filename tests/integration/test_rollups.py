@@ -304,7 +304,8 @@ async def test_a_week_that_comes_late_is_rolled_up(store: Store) -> None:
 async def test_what_comes_into_a_compressed_chunk_is_rolled_up(store: Store) -> None:
     """Late and twice; the columnstore refuses neither."""
     node = await make_node(store.database)
-    old = NOW - 5 * DAY
+    old = rolling.floor(NOW - 5 * DAY, DAY) + timedelta(hours=12)
+    """Noon: at whatever hour this runs, half an hour of samples is in one chunk."""
     await store.put(*(metrics(node, old + timedelta(minutes=tick), tick) for tick in range(30)))
     await store.roll()
     await store.run_jobs("policy_compression")
