@@ -145,8 +145,13 @@ async def _made_of_others(database: Database, engine: StorageEngine, now: dateti
         if connection is None:
             return
         if engine.name == "TimescaleDB":
-            for name in (*(f"gpu_metrics_{width}_by_node" for width in DAYS), *(f"{source}_1d" for source in SOURCES)):
-                await connection.execute(_REFRESH, name, None, now - timedelta(hours=2), timeout=600)
+            until = now - timedelta(hours=2)
+            widths = {f"gpu_metrics_{width}_by_node": HOUR for width in DAYS} | {f"{source}_1d": DAY for source in SOURCES}
+            for day in range(DAYS["1h"] + 1):  # one after the other, as on disk they lie
+                start = month + day * DAY
+                end = min(start + DAY, until)
+                for name in (name for name, width in widths.items() if end - start >= width):
+                    await connection.execute(_REFRESH, name, start, end, timeout=600)
         else:
             for source in SOURCES:
                 roll = f"SELECT roll_{source}_1d(array_agg(node_key), array_agg($1::timestamptz), array_agg($2::timestamptz)) FROM nodes"

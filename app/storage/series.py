@@ -229,8 +229,9 @@ def partials(
     found = []
     for place, table in tables.items():
         is_rollup = table is not source.table
-        is_grouped = adds_up or not is_rollup
-        moment = (func.max(table.c.time) if is_grouped else table.c.time).label("moment")
+        bucket, keys = grid.bucket(table.c.time), key(table)
+        # What adds up needs no order within its bucket, and is spared a maximum for each row.
+        moment = bucket if adds_up else table.c.time if is_rollup else func.max(table.c.time)
         found_parts = [
             (part, of.partial(table, by_column.get(part.column), part, is_rollup=is_rollup)) for part in needed
         ]
@@ -238,9 +239,11 @@ def partials(
             (part.added_up(column) if adds_up and is_rollup else column).label(part.name)
             for part, column in found_parts
         ]
-        rows = select(moment, *key(table), *columns)
+        rows = select(moment.label("moment"), *keys, *columns)
         rows = rows.where(*within(table, place), *(condition(table) for condition in filters))
-        found.append(rows.group_by(*key(table), grid.bucket(table.c.time)) if is_grouped else rows)
+        # Of the whole there is one bucket: PostgreSQL before 18 would compare it for each row.
+        by = keys if grid is Grid.WHOLE else [*keys, bucket]
+        found.append(rows.group_by(*by) if adds_up or not is_rollup else rows)
     return union_all(*found).subquery("partials")
 
 
