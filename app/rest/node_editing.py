@@ -56,6 +56,7 @@ class UpdateNode(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     cpu_usage: Moving = UNSET
     ram_usage: Moving = UNSET
     ram_free: Moving = UNSET
+    clock_skew_ms: Moving = UNSET
     gpu_devices: Moving = UNSET
     token_metadata: Moving = UNSET
 

@@ -5,9 +5,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import fields
 from sqlalchemy import text
 
 from app.model import GpuDevice
+from app.rest.node_editing import UpdateNode
+from app.rest.schemas import NodeAnswer
 from app.storage.database import Database
 from tests.fakes import FakeClock
 from tests.rest_app import USER, Api, register, rest_api, worker_did
@@ -72,6 +75,12 @@ async def test_nothing_changed_is_nothing_written(api: Api, node_id: str, clock:
     spaced = b'{"metadata": { "shelf" : 2, "rack":"a1" }}'
     for body in ({}, {"name": before["name"], "status": "online"}, spaced, before):
         assert (await api("PUT", f"/nodes/{node_id}", body)).json() == before
+
+
+def test_every_field_that_is_shown_may_be_sent_back() -> None:
+    """A portal sends the whole of what it got."""
+    shown, taken = ({each.encode_name for each in fields(struct)} for struct in (NodeAnswer, UpdateNode))
+    assert shown <= taken
 
 
 @pytest.mark.parametrize(
