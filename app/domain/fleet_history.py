@@ -19,21 +19,24 @@ from app.domain.fleet import org_asked
 from app.domain.fleet_questions import FleetQuestion, Ranking, parse_fleet_question
 from app.domain.history import LOOK_BACK, counter_ladder
 from app.domain.ladder import Kept, Ladder, Reach
-from app.domain.plans import ANSWER, Limits, TooManyPoints, parted, picked, points_of, serving
+from app.domain.plans import ANSWER, NO_LIMITS, Limits, TooManyPoints, parted, picked, points_of, serving
 from app.domain.questions import Part
 from app.domain.ranges import AUTO_POINTS, Interval, TimeRange, fitting
 from app.domain.series import Series, SeriesFound
 from app.domain.slices import slices
-from app.errors import Forbidden, InvalidRequest
+from app.errors import Forbidden
 from app.model import Caller
 from app.storage.database import Database
 from app.storage.fleet_history import (
     GroupBlock,
     Groups,
     Key,
+    count_groups,
     groups_of,
+    kinds,
     names,
     rank_groups,
+    rank_grown_groups,
     read_groups,
     read_grown_groups,
 )
@@ -46,11 +49,14 @@ from app.storage.sources import GPU_METRICS, GPUS_OF_NODES, Segment, coarsest
 class FleetHistory:
     """The history service of fleets. Holds no state of its own; each question is one transaction."""
 
-    def __init__(self, database: Database, clock: Clock, *, query_timeout_ms: int, kept: Kept) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, *, query_timeout_ms: int, kept: Kept, limits: Limits = ANSWER
+    ) -> None:
         self._database = database
         self._clock = clock
         self._query_timeout_ms = query_timeout_ms
         self._kept = kept
+        self._limits = limits
 
     async def read(self, caller: Caller, parameters: Sequence[tuple[str, str]]) -> SeriesFound:
         """What a query string asks of all nodes that the caller may see.
@@ -61,7 +67,10 @@ class FleetHistory:
         now = self._clock.now()
         question = parse_fleet_question(parameters, now)
         async with reading(self._database, self._query_timeout_ms) as reader:
-            plan = _Plan.of(question, Reach(self._kept, reader.rolled, now))
+            groups = await count_groups(reader, question.group_by, org_asked(caller, question.org_id))
+            if question.ranking is not None:
+                groups = min(groups, question.ranking.top)
+            plan = _Plan.of(question, Reach(self._kept, reader.rolled, now), self._limits, groups=groups)
             plan.check(question.time_range)
             chosen = await _groups(reader, caller, question, plan)
             series = await _read(reader, chosen, question, plan)
@@ -76,7 +85,7 @@ class FleetHistory:
         question = parse_fleet_question(parameters, now)
         check_fill(question.fill)
         async with reading(self._database, self._query_timeout_ms) as reader:
-            plan = _Plan.of(question, Reach(self._kept, reader.rolled, now))
+            plan = _Plan.of(question, Reach(self._kept, reader.rolled, now), NO_LIMITS)
             chosen = await _groups(reader, caller, question, plan)
         parts = question.parts
         if len(parts) == 1:  # of nodes and GPUs together there are two numbers of samples
@@ -119,6 +128,14 @@ async def _read(reader: Reader, groups: Groups, question: FleetQuestion, plan: "
     found = [
         each for part, ladder in plan.parts for each in await _read_part(reader, groups, question, plan, part, ladder)
     ]
+    if question.fill is not Fill.NONE:
+        if len(found) * plan.buckets.count(question.time_range) > plan.limits.in_all:
+            raise plan.exceeded(question.time_range, len(found))
+        starts = plan.buckets.starts(question.time_range)
+        found = [
+            (key, measure, starts, filled(times, values, starts, question.fill))
+            for key, measure, times, values in found
+        ]
     named = await names(reader, groups, list(dict.fromkeys(key for key, *_ in found)))
     ranks = {key: rank for rank, key in enumerate(groups.keys or [])}
     places = {
@@ -142,26 +159,31 @@ _WHOLE: Final[Key] = 0
 
 
 class _Plan(msgspec.Struct, frozen=True):
-    """The buckets that answer, and what is read of each source, with the tables that serve it."""
+    """The buckets that answer, and what is read of each source, with the tables that serve it.
+
+    `series` is how many there are at most.
+    """
 
     buckets: Buckets
     parts: list[tuple[Part, Ladder]]
+    series: int
     limits: Limits
 
     @classmethod
-    def of(cls, question: FleetQuestion, reach: Reach, limits: Limits = ANSWER) -> "_Plan":
+    def of(cls, question: FleetQuestion, reach: Reach, limits: Limits, *, groups: int = 1) -> "_Plan":
         """How a question is answered; whether there are too many points turns out when they are read."""
         time_range, interval = question.time_range, question.interval
+        series = max(groups, 1) * sum(len(part.measures) for part in question.parts)
         parts = parted(question.parts)
         ladders = [Ladder(part.source, part.source.rollups, reach) for part in parts]
         if interval is Interval.AUTO:
-            interval = picked(parts, ladders, time_range, AUTO_POINTS - 1)
+            interval = picked(parts, ladders, time_range, min(AUTO_POINTS - 1, limits.in_all // series))
         buckets = Buckets(interval, question.zone)
         serve = (
             (part, serving(part, ladder, buckets).fitting(buckets, time_range))
             for part, ladder in zip(parts, ladders, strict=True)
         )
-        return cls(buckets, list(serve), limits)
+        return cls(buckets, list(serve), series, limits)
 
     def check(self, time_range: TimeRange) -> None:
         """Raise TooManyPoints where the range alone tells that there would be too many."""
@@ -173,23 +195,32 @@ class _Plan(msgspec.Struct, frozen=True):
                 "interval", f"{self.buckets.interval} gives more than {most:,} points a series: {advice}"
             )
 
+    def exceeded(self, time_range: TimeRange, series: int) -> TooManyPoints:
+        """Too many points of so many series in all, and which interval would do."""
+        fits = next(fitting(time_range, self.limits.in_all // series), None)
+        advice = f"interval={fits} would do" if fits else "ask for a shorter range, fewer fields, or the top groups"
+        return TooManyPoints.of(
+            "interval", f"{self.buckets.interval} gives more than {self.limits.in_all:,} points in all: {advice}"
+        )
+
 
 async def _ranked(reader: Reader, groups: Groups, question: FleetQuestion, ranking: Ranking, plan: _Plan) -> list[Key]:
-    if ranking.measure.aggregate.is_of_counter:
-        raise InvalidRequest.of("orderBy", "cannot be the growth of a counter: order by another measure")
     ladder = next(ladder for part, ladder in plan.parts if part.source is ranking.source)
+    ladder = msgspec.structs.replace(ladder, rollups=ranking.source.rollups)
+    time_range, top, descending = question.time_range, ranking.top, ranking.descending
+    if ranking.measure.aggregate.is_of_counter:
+        segments = counter_ladder(ladder, Buckets(Interval.DAY), time_range).segments(_with_one_before(time_range))
+        return await rank_grown_groups(
+            reader, ranking.source, groups, segments, ranking.measure, time_range.start, top, descending=descending
+        )
     part = Part(ranking.source, (ranking.measure,))
-    ladder = serving(part, msgspec.structs.replace(ladder, rollups=ranking.source.rollups), Buckets(Interval.DAY))
-    segments = ladder.segments(question.time_range)
-    return await rank_groups(
-        reader,
-        ranking.source,
-        groups,
-        segments,
-        ranking.measure,
-        ranking.top,
-        descending=ranking.descending,
-    )
+    segments = serving(part, ladder, Buckets(Interval.DAY)).segments(time_range)
+    return await rank_groups(reader, ranking.source, groups, segments, ranking.measure, top, descending=descending)
+
+
+def _with_one_before(time_range: TimeRange) -> TimeRange:
+    """The range, and what a counter's first increase in it is counted from."""
+    return TimeRange(time_range.start - LOOK_BACK, time_range.end)
 
 
 async def _read_part(
@@ -202,30 +233,24 @@ async def _read_part(
 
     def take(blocks: list[GroupBlock], measures: Sequence[Measure]) -> None:
         if sum(len(block.times) for block in blocks) > most:
-            raise TooManyPoints.of(
-                "interval",
-                f"{plan.buckets.interval} gives more than {plan.limits.in_all:,} points in all: "
-                "ask for a coarser interval, a shorter range, fewer fields, or the top groups",
-            )
+            raise plan.exceeded(question.time_range, plan.series)
         for block in blocks:
             for measure, values in zip(measures, block.columns, strict=True):
                 found.append((block.key, measure, block.times, values))
 
-    sums = tuple(each for each in part.measures if each.aggregate is Aggregate.SUM)
     growths = [each for each in part.measures if each.aggregate.is_of_counter]
-    plain = tuple(each for each in part.measures if each not in sums and each not in growths)
-    for measures in filter(None, (plain, sums)):
+    for measures in kinds(each for each in part.measures if each not in growths):
         for segments in _portions(_of_nodes(ladder, question.group_by, measures, plan.buckets), question, measures):
             take(await read_groups(reader, part.source, groups, segments, points, measures, most + 1), measures)
     if growths:
         ladder = counter_ladder(ladder, plan.buckets, question.time_range)
-        earlier = TimeRange(question.time_range.start - LOOK_BACK, question.time_range.end)
+        segments = ladder.segments(_with_one_before(question.time_range))
         for field in dict.fromkeys(each.field for each in growths):
             blocks = await read_grown_groups(
                 reader,
                 part.source,
                 groups,
-                ladder.segments(earlier),
+                segments,
                 points,
                 field,
                 question.time_range.start,
@@ -237,7 +262,7 @@ async def _read_part(
         # The whole fleet has its series as a node has: without points where nothing was measured.
         there = {measure for _, measure, *_ in asked}
         asked += [(_WHOLE, measure, [], []) for measure in part.measures if measure not in there]
-    return [_filled(each, plan.buckets, question) for each in asked]
+    return asked
 
 
 def _joined(found: list[_Found]) -> list[_Found]:
@@ -283,11 +308,3 @@ def _portions(ladder: Ladder, question: FleetQuestion, measures: Sequence[Measur
         return [segments]
     ends = [segment for segment in segments if segment not in together]
     return [together, *([ends] if ends else [])]
-
-
-def _filled(found: _Found, buckets: Buckets, question: FleetQuestion) -> _Found:
-    if question.fill is Fill.NONE:
-        return found
-    key, measure, times, values = found
-    starts = buckets.starts(question.time_range)
-    return key, measure, starts, filled(times, values, starts, question.fill)

@@ -1,6 +1,6 @@
 """History of a fleet out of the sample tables: blocks of groups, by their keys, and the keys' names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -18,11 +18,13 @@ from app.storage.fleet_series import (
     Scope,
     fleet_growth_statement,
     fleet_statement,
+    group_count_statement,
+    share_statement,
     sum_statement,
 )
 from app.storage.history import Moments, Points, Reader, beside, bounds
 from app.storage.measures import Aggregate, Measure, Value
-from app.storage.series import Grid
+from app.storage.series import Grid, SeriesStatement
 from app.storage.sources import Segment, Source, stored
 from app.storage.statements import compiled
 
@@ -87,6 +89,15 @@ async def groups_of(reader: Reader, group_by: GroupBy, org_id: str | None) -> Gr
     return Groups(group_by, org_id, nodes=found if len(found) <= NAMED_NODES else None)
 
 
+async def count_groups(reader: Reader, group_by: GroupBy, org_id: str | None) -> int:
+    """How many groups there may be of an org's nodes (None: of all)."""
+    if group_by is GroupBy.NONE:
+        return 1
+    groups = Groups(group_by, org_id)
+    ((count,),) = await reader.fetch(group_count_statement(groups.scope), groups.values)
+    return int(count)
+
+
 class GroupBlock(msgspec.Struct, frozen=True):
     """A group's rows by columns: times in order, and values in units for each measure."""
 
@@ -106,6 +117,20 @@ class Name(msgspec.Struct, frozen=True):
     gpu_model: str | None = None
 
 
+def kinds(measures: Iterable[Measure]) -> list[tuple[Measure, ...]]:
+    """Measures by what they are read by: most together, sums, and percentiles of shares by their total."""
+    found: dict[tuple[bool, str | None], list[Measure]] = {}
+    for measure in measures:
+        found.setdefault((measure.aggregate is Aggregate.SUM, measure.total), []).append(measure)
+    return [tuple(each) for each in found.values()]
+
+
+def _statement(measures: Sequence[Measure]) -> Callable[..., SeriesStatement]:
+    if measures[0].aggregate is Aggregate.SUM:
+        return sum_statement
+    return fleet_statement if measures[0].total is None else share_statement
+
+
 async def read_groups(
     reader: Reader,
     source: Source,
@@ -115,10 +140,8 @@ async def read_groups(
     measures: tuple[Measure, ...],
     rows: int,
 ) -> list[GroupBlock]:
-    """Blocks in the order of their keys: at most `rows` rows in all. All measures are sums, or none is."""
-    statement = sum_statement if measures[0].aggregate is Aggregate.SUM else fleet_statement
-    used = stored(segments)
-    made = statement(source, measures, used, points.grid, groups.scope, None)
+    """Blocks in the order of their keys: at most `rows` rows in all. All measures are of one kind (see `kinds`)."""
+    made = _statement(measures)(source, measures, stored(segments), points.grid, groups.scope, None)
     found = await reader.fetch(made.statement, bounds(segments, points) | groups.values | {"rows": rows})
 
     def blocks() -> list[GroupBlock]:
@@ -168,12 +191,10 @@ async def rank_groups(
     descending: bool,
 ) -> list[Key]:
     """The keys of the first `top` groups by a measure over all segments; who has no value is not among them."""
-    statement = sum_statement if measure.aggregate is Aggregate.SUM else fleet_statement
-    used = stored(segments)
     # What percentiles are is told from histograms here, so that the database cannot order by them.
     in_database = measure.aggregate.share is None
     order = Order(0, descending) if in_database else None
-    made = statement(source, (measure,), used, Grid.WHOLE, groups.scope, order)
+    made = _statement((measure,))(source, (measure,), stored(segments), Grid.WHOLE, groups.scope, order)
     rows = top if in_database else MOST_RANKED
     found = await reader.fetch(made.statement, bounds(segments, Points()) | groups.values | {"rows": rows})
     values: list[Any] = made.converted(found)[0]
@@ -182,6 +203,27 @@ async def rank_groups(
         ranked.sort(key=itemgetter(0), reverse=descending)
     return [key for _, key in ranked[:top]]
 
+
+async def rank_grown_groups(
+    reader: Reader,
+    source: Source,
+    groups: Groups,
+    segments: Sequence[Segment],
+    measure: Measure,
+    start: datetime,
+    top: int,
+    *,
+    descending: bool,
+) -> list[Key]:
+    """The same by the growth of a counter from `start` on, or by its rate."""
+    order = Order(_GROWN.index(measure.aggregate), descending)
+    statement = fleet_growth_statement(source, measure.field, stored(segments), Grid.WHOLE, groups.scope, order)
+    values = bounds(segments, Points()) | groups.values | {"start": start, "rows": top}
+    return [row[1] for row in await reader.fetch(statement, values)]
+
+
+_GROWN: Final = (Aggregate.INCREASE, Aggregate.RATE)
+"""In the order in which statements tell them."""
 
 MOST_RANKED: Final = 100_000
 

@@ -16,6 +16,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Double,
+    FromClause,
     Integer,
     Select,
     Subquery,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     cast,
+    distinct,
     func,
     literal,
     select,
@@ -47,7 +49,7 @@ from app.storage.series import (
     within,
 )
 from app.storage.sources import GPUS_OF_NODES, ROLLED, Source
-from app.storage.statements import Statement
+from app.storage.statements import Statement, compiled
 
 _nodes, _gpus = tables.nodes, tables.gpus
 NO_NAME: Final = "unknown"
@@ -160,8 +162,38 @@ def sum_statement(
 
 
 @lru_cache(maxsize=64)
+def share_statement(
+    source: Source,
+    measures: tuple[Measure, ...],
+    used: tuple[Table, ...],
+    grid: Grid,
+    scope: Scope,
+    order: Order | None,
+) -> SeriesStatement:
+    """The same for percentiles of shares, all of one total: what was counted of unlike totals is told apart.
+
+    12 of 24 GB and 40 of 80 GB are in the same bucket, and are not the same. `order` tells nothing: percentiles are no columns.
+    """
+    if used == (source.table,):
+        return fleet_statement(source, measures, used, grid, scope, order)
+    found = partials(source, measures, dict(enumerate(used)), grid, _series_key, _filters(scope))
+    joined, key = _with_groups(found, scope)
+    by = [
+        grid.bucket(found.c.moment).label("moment"),
+        key.label("key"),
+        found.c[f"{measures[0].total}_max"].label("total"),
+    ]
+    rows = select(*by, *of.apart(found.c, measures)).select_from(joined).where(*_chosen(key, scope)).group_by(*by)
+    apart = rows.subquery("apart")
+    selected = [of.of_totals(apart.c, measure) for measure in measures]
+    whose = [apart.c.moment, apart.c.key]
+    statement = select(seconds(whose[0]), whose[1], *labelled(selected)).group_by(*whose).order_by(*reversed(whose))
+    return series(statement, 2, selected)
+
+
+@lru_cache(maxsize=64)
 def fleet_growth_statement(
-    source: Source, field: Field, used: tuple[Table, ...], grid: Grid, scope: Scope
+    source: Source, field: Field, used: tuple[Table, ...], grid: Grid, scope: Scope, order: Order | None = None
 ) -> Statement:
     """How much a counter grew over a group: `time`, key, growth, and the nodes' rates added up, a second."""
     steps = growth_steps(source, field, used, _filters(scope), of_node)
@@ -179,7 +211,17 @@ def fleet_growth_statement(
         .subquery("grown")
     )
     selected = [Selected((func.sum(grown.c[name]),), list) for name in ("growth", "rate")]
-    return _grouped(grown, selected, Grid.SAMPLES, scope, None).statement
+    return _grouped(grown, selected, Grid.SAMPLES, scope, order).statement
+
+
+@lru_cache(maxsize=16)
+def group_count_statement(scope: Scope) -> Statement:
+    """How many groups there may be, whether they have measured anything or not."""
+    members = _with_key(scope.group_by)
+    if scope.of_org:
+        members = members.where(_nodes.c.org_id == bindparam("org_id"))
+    found = members.subquery("members")
+    return compiled(select(func.count(distinct(found.c.key if "key" in found.c else found.c.node_key))))
 
 
 def gpu_key(node_key: int, gpu: int) -> int:
@@ -190,29 +232,36 @@ def gpu_key(node_key: int, gpu: int) -> int:
 def _grouped(
     found: Subquery, selected: list[Selected], grid: Grid, scope: Scope, order: Order | None
 ) -> SeriesStatement:
-    rows = found
-    key: ColumnElement[Any] = found.c.node_key if scope.group_by is GroupBy.NODE else literal(0)
-    joined: Any = rows
-    members = _members(scope)
-    if members is not None:
-        condition = members.c.node_key == found.c.node_key
-        if "gpu" in members.c:
-            condition &= members.c.gpu == found.c.gpu
-        joined = rows.join(members, condition)
-        key = members.c.key if "key" in members.c else key
+    joined, key = _with_groups(found, scope)
     time = grid.bucket(found.c.moment)
     by = [time, *([] if scope.group_by is GroupBy.NONE else [key])]
     columns = labelled(selected)
     statement = select(seconds(time), key.label("key"), *columns).select_from(joined).group_by(*by)
-    if scope.is_chosen:
-        type_ = ARRAY(BigInteger) if scope.group_by.has_numbers else ARRAY(Text)
-        statement = statement.where(key == any_(bindparam("keys", type_=type_)))
+    statement = statement.where(*_chosen(key, scope))
     if order is None:
         statement = statement.order_by(*reversed(by))
     else:
         value = columns[order.place].element
         statement = statement.order_by((value.desc() if order.descending else value.asc()).nulls_last(), key)
     return series(statement, 2, selected)
+
+
+def _with_groups(found: Subquery, scope: Scope) -> tuple[FromClause, ColumnElement[Any]]:
+    """What was found, joined with whom it belongs to, and the key of its group."""
+    key: ColumnElement[Any] = found.c.node_key if scope.group_by is GroupBy.NODE else literal(0)
+    members = _members(scope)
+    if members is None:
+        return found, key
+    condition = members.c.node_key == found.c.node_key
+    if "gpu" in members.c:
+        condition &= members.c.gpu == found.c.gpu
+    return found.join(members, condition), members.c.key if "key" in members.c else key
+
+
+def _chosen(key: ColumnElement[Any], scope: Scope) -> list[ColumnElement[Any]]:
+    """That a group is one of those chosen."""
+    type_ = ARRAY(BigInteger) if scope.group_by.has_numbers else ARRAY(Text)
+    return [key == any_(bindparam("keys", type_=type_))] if scope.is_chosen else []
 
 
 def _samples(table: Table, scope: Scope) -> Subquery:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Double,
     FromClause,
     Integer,
+    Label,
     Table,
     case,
     cast,
@@ -26,9 +27,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
-from app.quantities import Field
+from app.quantities import Field, Scale
 from app.storage.measures import PERCENTILES, SAMPLES, Aggregate, Measure, Value
-from app.storage.quantiles import quantile
+from app.storage.quantiles import of_one_total, quantile
 
 Columns = ReadOnlyColumnCollection[str, Any]
 
@@ -232,17 +233,13 @@ def _percentile(
     total: ColumnElement[Any],
 ) -> Selected:
     """What a histogram says is read here, not in the database."""
-    field, scale, share = measure.field, measure.field.scale, measure.aggregate.share
-    if scale is None or share is None:
-        raise ValueError(f"{field.name} has no histogram")
-    steps = _steps(field)
-    arrays = [Struct(_ARRAY_HEAD + item * (scale.buckets + 2)) for item in _ARRAY_ITEMS]
-    unpack = {array.size: array.unpack for array in arrays}
+    field, scale, share = _counted(measure)
+    counts_of, steps = _counts(scale), _steps(field)
 
     def convert(hists: list[Any], least: list[Any], greatest: list[Any], units: list[Any]) -> list[Value]:
         values: list[Value] = []
         for sent, low, high, unit in zip(hists, least, greatest, units, strict=True):
-            value = None if sent is None else quantile(unpack[len(sent)](sent), scale, unit, share, low, high)
+            value = None if sent is None else quantile(counts_of(sent), scale, unit, share, low, high)
             # Of sizes without a total only the extremes are known.
             value = high if value is None else value
             values.append(None if value is None else round(value / steps, 4))
@@ -250,6 +247,49 @@ def _percentile(
 
     # In one piece, as PostgreSQL sends an array: asyncpg would make a list of each, number by number.
     return Selected((func.array_send(hist), least, greatest, total), convert)
+
+
+def apart(partials: Columns, measures: Sequence[Measure]) -> list[Label[Any]]:
+    """What percentiles of shares are told from, of rows that all have one total."""
+    fields = dict.fromkeys(measure.field for measure in measures)
+    parts = [(field, Part(field.column, kind)) for field in fields for kind in _KINDS[PERCENTILES[0]]]
+    return [_merged(partials, field, part).label(part.name) for field, part in parts]
+
+
+def of_totals(apart: Columns, measure: Measure) -> Selected:
+    """A percentile of shares by rows of which each has a `total` of its own."""
+    field, scale, share = _counted(measure)
+    counts_of, steps = _counts(scale), _steps(field)
+    hist, least, greatest = (apart[Part(field.column, kind).name] for kind in _KINDS[measure.aggregate])
+    is_counted = hist.is_not(None)
+
+    def convert(hists: list[Any], totals: list[Any], least: list[Any], greatest: list[Any]) -> list[Value]:
+        values: list[Value] = []
+        for sent, units, low, high in zip(hists, totals, least, greatest, strict=True):
+            value = high
+            if sent is not None:
+                counts, unit = of_one_total(list(map(counts_of, sent)), units, scale)
+                value = quantile(counts, scale, unit, share, low, high)
+            values.append(None if value is None else round(value / steps, 4))
+        return values
+
+    by_total = (func.array_agg(column).filter(is_counted) for column in (func.array_send(hist), apart["total"]))
+    return Selected((*by_total, func.min(least), func.max(greatest)), convert)
+
+
+def _counted(measure: Measure) -> tuple[Field, Scale, float]:
+    """A percentile's field, what its histogram counts, and the share that lies below it."""
+    field, share = measure.field, measure.aggregate.share
+    if field.scale is None or share is None:
+        raise ValueError(f"{field.name} has no histogram")
+    return field, field.scale, share
+
+
+def _counts(scale: Scale) -> Callable[[bytes], tuple[int, ...]]:
+    """What reads a histogram as PostgreSQL sends it."""
+    arrays = [Struct(_ARRAY_HEAD + item * (scale.buckets + 2)) for item in _ARRAY_ITEMS]
+    unpack = {array.size: array.unpack for array in arrays}
+    return lambda sent: unpack[len(sent)](sent)
 
 
 def _steps(field: Field) -> int:

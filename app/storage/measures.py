@@ -46,3 +46,8 @@ class Measure(NamedTuple):
 
     field: Field
     aggregate: Aggregate
+
+    @property
+    def total(self) -> str | None:
+        """Of a percentile whose histogram counts shares: the column of the total that they are shares of."""
+        return self.field.total if self.aggregate.share is not None else None

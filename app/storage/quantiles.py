@@ -32,6 +32,22 @@ def quantile(
     return least if found < least else min(found, greatest)
 
 
+def of_one_total(hists: Sequence[Sequence[int]], totals: Sequence[float], scale: Scale) -> tuple[Sequence[int], float]:
+    """Histograms of shares of several totals as one of the greatest, as `history.merge` puts them together.
+
+    The middle of a bucket goes where it lies in those of the greatest total: what is told of them is wrong by one and a half
+    of its buckets at most.
+    """
+    greatest = max(totals)
+    merged = [0] * (scale.buckets + 2)
+    for counts, total in zip(hists, totals, strict=True):
+        for bucket, count in enumerate(counts):
+            if count:
+                middle = (min(bucket, scale.buckets) - 0.5) * total / greatest
+                merged[bucket if bucket == 0 or total == greatest else int(middle) + 1] += count
+    return merged, greatest
+
+
 def _at(
     rank: float,
     bucket: int,

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, text
 
-from app.model import CallerRole
+from app.domain.fleet_history import FleetHistory
+from app.domain.plans import Limits
+from app.domain.ranges import Interval
+from app.domain.series import SeriesFound
+from app.errors import InvalidRequest
+from app.model import Caller, CallerRole, Owner
 from app.storage import tables
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
@@ -215,6 +220,87 @@ async def test_the_top_groups_come_first(api: Api, fleet: Fleet) -> None:
     assert await ranked("groupBy=gpu&top=1&agg=max&orderBy=utilization:max&interval=1d") == [f"{fleet.ids[2]}/GPU-a"]
     assert await ranked("groupBy=node&top=1&agg=p95&interval=1h") == [fleet.ids[2]]
     assert await ranked("groupBy=node&top=1&agg=sum&interval=1h") == [fleet.ids[2]]
+
+
+async def test_the_top_groups_by_a_counter(api: Api, fleet: Fleet) -> None:
+    """How much it grew over the whole range, restarts included; or its rate."""
+
+    async def ranked(query: str) -> list[str]:
+        answer = await ask(api, f"fields=networkBytesIn&groupBy=node&interval=1h&{query}")
+        return list(dict.fromkeys(each["nodeId"] for each in answer["series"]))
+
+    grown = [89_000 - 40_000 + 1_000 + 390, 89_000, 89_000]
+    assert grown[0] < grown[1]
+    assert (await ranked("agg=increase&top=3&orderBy=networkBytesIn:increase:asc"))[0] == fleet.ids[0]
+    assert sorted(await ranked("agg=increase&top=2")) == sorted(fleet.ids[1:])
+    assert sorted(await ranked("agg=rate&top=2")) == sorted(fleet.ids[1:])
+
+
+@pytest.fixture
+async def cards(api: Api, database: Database, engine: StorageEngine) -> dict[str, list[float]]:
+    """Four nodes with two cards of 24 GB, 12 in use, and one with two of 80 GB, 70 in use; what is used, by node."""
+    async with database.transaction() as connection:
+        await engine.make_room(connection, [BEGIN.date(), START.date()])
+    rows: list[dict[str, Any]] = []
+    used: dict[str, list[float]] = {}
+    for place in range(5):
+        id_ = str((await api("POST", "/nodes", {"name": f"n{place}", "role": ["worker"]}, org=ORG)).json()["_id"])
+        total, value = (80_000, 70_000) if place == 4 else (24_000, 12_000)
+        async with database.transaction() as connection:
+            key = await connection.scalar(text("SELECT node_key FROM nodes WHERE id = :id"), {"id": id_})
+            for gpu in (1, 2):
+                row = {"node_key": key, "gpu": gpu, "device_id": f"GPU-{gpu}", "model": "H100", "memory_total": total}
+                await connection.execute(insert(tables.gpus).values(row | {"first_seen": START, "last_seen": START}))
+        rows += [
+            {"node_key": key, "gpu": gpu, "time": time, "memory_total": total, "memory_used": value}
+            for time in (BEGIN + timedelta(minutes=4 * tick) for tick in range(90))
+            for gpu in (1, 2)
+        ]
+        used[id_] = [value / 1000] * 180
+    async with database.transaction() as connection:
+        await connection.execute(insert(tables.gpu_metrics), rows)
+    await roll_up(database, engine, START - timedelta(minutes=72), {(row["node_key"], row["time"]) for row in rows})
+    return used
+
+
+@pytest.mark.parametrize("interval", ["1h", "6h"])
+async def test_percentiles_of_sizes_heed_how_large_each_whole_is(
+    api: Api, cards: dict[str, list[float]], interval: str
+) -> None:
+    """Half of 24 GB and half of 80 are not the same; off by a bucket of the largest at most. Rolled up or not."""
+    every = [value for measured in cards.values() for value in measured]
+    for group_by in ("none", "node", "org", "role", "gpuModel", "gpu"):
+        answer = await ask(api, f"interval={interval}&fields=memoryUsed&agg=p50,p99&groupBy={group_by}")
+        assert answer["source"] == "gpu_metrics_1h"
+        for each in answer["series"]:
+            measured = sorted(cards[each["nodeId"]] if "nodeId" in each else every)
+            expected = measured[len(measured) // 2] if each["agg"] == "p50" else measured[-1]
+            found = [value for _, value in each["points"]]
+            assert found == pytest.approx([expected] * len(found), abs=80 / 20)
+    top = await ask(api, "fields=memoryUsed&agg=p50&groupBy=node&top=1")
+    assert top["series"][0]["nodeId"] == list(cards)[-1]
+
+
+async def test_too_many_points_in_all_are_told_with_what_would_do(
+    database: Database, fleet: Fleet, clock: FakeClock
+) -> None:
+    """Those that a fill would add count, too; auto heeds how many groups there are."""
+    history = FleetHistory(database, clock, query_timeout_ms=30_000, kept={}, limits=Limits(10_000, 100))
+    admin = Caller("admin", CallerRole.ADMIN, Owner())
+
+    async def read(hours: int, **parameters: str) -> SeriesFound:
+        asked = {"from": f"now-{hours}h", "fields": "utilization", "groupBy": "node"} | parameters
+        return await history.read(admin, list(asked.items()))
+
+    with pytest.raises(InvalidRequest, match="5m gives more than 100 points in all: interval=15m would do"):
+        await read(6, interval="5m")
+    assert (await read(6)).interval is Interval.QUARTER_HOUR
+    assert (await read(6, top="1")).interval is Interval.FIVE_MINUTES
+    assert sum(len(each.times) for each in (await read(30, interval="15m")).series) < 100
+    with pytest.raises(InvalidRequest, match="15m gives more than 100 points in all: interval=1h would do"):
+        await read(30, interval="15m", fill="null")
+    with pytest.raises(InvalidRequest, match="in all: ask for a shorter range, fewer fields, or the top groups"):
+        await read(24 * 100, interval="1d", fill="null")
 
 
 async def test_counters_of_all_nodes_add_up(api: Api, fleet: Fleet) -> None:
