@@ -41,7 +41,13 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 _INSTALLS: Final = "NOT node.is_registered AND s.status IN ('pending', 'offline')"
-# Locked in the order of their keys, so that two gateways never wait for each other's rows in a circle.
+# In the order of their keys, so that two gateways never wait for each other's rows in a circle. By a statement of its own:
+# one that waited for a revocation to commit would go on to read what was so when it began.
+_LOCK: Final = text("""
+    SELECT node_key FROM node_state
+    WHERE node_key IN (SELECT node_key FROM nodes WHERE id = ANY(CAST(:node_ids AS text[])))
+    ORDER BY node_key FOR UPDATE
+""")
 _CLAIM: Final = text(f"""
     WITH node AS (
         SELECT n.node_key, n.id, n.disabled, n.token_generation <= asked.generation AS may,
@@ -50,7 +56,6 @@ _CLAIM: Final = text(f"""
         JOIN nodes n ON n.id = asked.node_id AND n.deleted_at IS NULL
     ), before AS MATERIALIZED (
         SELECT node_key, gateway_id FROM node_state WHERE node_key IN (SELECT node_key FROM node)
-        ORDER BY node_key FOR UPDATE
     ), claimed AS (
         UPDATE node_state s SET
             epoch = s.epoch + 1, gateway_id = :gateway_id,
@@ -75,10 +80,12 @@ async def claim(
     connection: AsyncConnection, admissions: Sequence[Admission], gateway_id: int, now: datetime
 ) -> list[Claim | None]:
     """Make this gateway's new connections their nodes' owners, each node once; None for one that is not there."""
+    node_ids = [admission.node_id for admission in admissions]
+    await connection.execute(_LOCK, {"node_ids": node_ids})
     rows = await connection.execute(
         _CLAIM,
         {
-            "node_ids": [admission.node_id for admission in admissions],
+            "node_ids": node_ids,
             "generations": [admission.generation for admission in admissions],
             "gateway_id": gateway_id,
             "now": now,
@@ -175,15 +182,15 @@ async def register(
 ) -> dict[str, KnownGpu] | None:
     """Store a node's hardware and make it online; None where a newer connection owns the node.
 
-    Returns the node's GPUs as its samples will number them.
+    Returns the node's GPUs as its samples will number them. Raises OutOfNumbers, and then nothing was written.
     """
     owner = (await connection.execute(_OWN, {"node_key": node_key, "epoch": epoch})).one_or_none()
     if owner is None:
         return None
     before = await registrations.look(connection, node_key)
     facts = {name: getattr(hardware, name) for name in registrations.FACTS}
-    await connection.execute(_REGISTER_NODE, {"node_key": node_key, "now": now, **facts})
     gpus = await number_gpus(connection, node_key, hardware.gpus, now)
+    await connection.execute(_REGISTER_NODE, {"node_key": node_key, "now": now, **facts})
     present = [gpus[device.device_id].gpu for device in hardware.gpus]
     await connection.execute(_REMOVE_GPUS, {"node_key": node_key, "present": present, "now": now})
     values = {gpus[device.device_id].gpu: device for device in hardware.gpus}

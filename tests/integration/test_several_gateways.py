@@ -1,5 +1,6 @@
 """Two gateways on one database: what happens at one reaches the workers of the other."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -8,6 +9,7 @@ from sqlalchemy import text
 
 from app.clock import timestamp
 from app.storage import gateways as storage
+from app.storage.connections import Admission, Claim, claim
 from app.storage.database import Database
 from tests.databases import WITH_ROOM
 from tests.fakes import FakeClock
@@ -59,6 +61,34 @@ async def test_what_ends_a_connection_reaches_it_wherever_it_is(
         )
         assert answer.is_success
         assert await worker.closed() == code
+
+
+async def test_nobody_is_admitted_by_what_was_so_before_a_revocation(gateways: tuple[Gateway, Gateway]) -> None:
+    """A connection that comes while its token is being revoked waits for that, and goes by what is so then."""
+    here, _ = gateways
+    node_id = await here.create_node()
+    ask = "SELECT 1 FROM node_state JOIN nodes USING (node_key) WHERE id = :id FOR UPDATE OF node_state"
+    revoke = "UPDATE nodes SET disabled = true, token_generation = token_generation + 1 WHERE id = :id"
+    waiting = (
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+
+    async def admit() -> list[Claim | None]:
+        async with here.database.transaction() as connection:
+            return await claim(connection, [Admission(node_id, 0)], 1, here.clock.now())
+
+    async def is_waiting() -> bool:
+        async with here.database.transaction() as connection:
+            return bool(await connection.scalar(text(waiting)))
+
+    async with here.database.transaction() as connection:
+        await connection.execute(text(ask), {"id": node_id})
+        await connection.execute(text(revoke), {"id": node_id})
+        admission = asyncio.create_task(admit())
+        await eventually(is_waiting, wanted=True)
+    (found,) = await admission
+    assert found is not None
+    assert (found.disabled, found.epoch) == (True, None)
 
 
 async def test_what_was_missed_while_nobody_listened_is_made_up_for(gateways: tuple[Gateway, Gateway]) -> None:
