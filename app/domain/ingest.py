@@ -132,7 +132,7 @@ class Ingest:
             packed = pack(arrival)
         except ValueError as error:
             self._refuse(receipt, error)
-            return
+            packed, receipt = pack(msgspec.structs.replace(arrival, sample=None, gpus=())), _tell_nobody
         self._buffer.append(_Waiting(packed, receipt, size, since))
         self._bytes += size
         self._rows += packed.rows
@@ -236,6 +236,10 @@ class Ingest:
                 self._meters.counts[RETRIES.key()] += 1
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, longest)
+                if isinstance(error.__cause__, TimeoutError) and len(batch) > 1:
+                    # As a whole it may be more than a slow database stores within its time.
+                    await self._store_by_halves(batch)
+                    return
             else:
                 self._count(batch, outcomes, began)
                 for waiting, outcome in zip(batch, outcomes, strict=True):
@@ -272,11 +276,21 @@ class Ingest:
 
     async def _isolate(self, batch: Sequence[_Waiting], error: Exception) -> None:
         if len(batch) > 1:
-            middle = len(batch) // 2
-            await self._store(batch[:middle])
-            await self._store(batch[middle:])
-        else:
-            self._refuse(batch[0].receipt, error)
+            await self._store_by_halves(batch)
+            return
+        (refused,) = batch
+        self._refuse(refused.receipt, error)
+        if refused.packed.time is not None:
+            # Its worker lives, whatever it measures.
+            alive = msgspec.structs.replace(
+                refused, packed=refused.packed.without_sample(), receipt=_tell_nobody, size=0
+            )
+            await self._store([alive])
+
+    async def _store_by_halves(self, batch: Sequence[_Waiting]) -> None:
+        middle = len(batch) // 2
+        await self._store(batch[:middle])
+        await self._store(batch[middle:])
 
     def _refuse(self, receipt: Receipt, error: Exception) -> None:
         self._meters.counts[REJECTED.key(code=SampleRefused.code)] += 1
@@ -285,6 +299,14 @@ class Ingest:
         receipt(refusal)
 
     async def _write(self, batch: list[Packed]) -> list[Outcome]:
+        try:
+            return await self._write_where_there_is_room(batch)
+        except asyncpg.CheckViolationError:
+            # A day's partition was there and is gone: dropped for its age, or the server that took over never had it.
+            self._days -= _days(batch)
+            return await self._write_where_there_is_room(batch)
+
+    async def _write_where_there_is_room(self, batch: list[Packed]) -> list[Outcome]:
         await self._make_room(batch)
         if batch[0].node_key not in self._resending:
             try:
@@ -298,8 +320,16 @@ class Ingest:
         return outcomes
 
     async def _make_room(self, batch: Sequence[Packed]) -> None:
-        days = {packed.time.date() for packed in batch if packed.time}
+        days = _days(batch)
         if not days <= self._days:
             async with self._database.transaction() as connection:
                 await self._engine.make_room(connection, days - self._days)
             self._days |= days
+
+
+def _days(batch: Sequence[Packed]) -> set[date]:
+    return {packed.time.date() for packed in batch if packed.time}
+
+
+def _tell_nobody(_: Outcome | AiwmError) -> None:
+    """What there was to say of this frame has been said."""

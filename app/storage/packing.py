@@ -45,6 +45,10 @@ class Packed(msgspec.Struct, frozen=True, gc=False):
         """How many rows it is stored in; a mere sign of life weighs as much as one."""
         return 1 + self.gpus + self.details
 
+    def without_sample(self) -> "Packed":
+        """The sign of life that is left where the sample can't be stored."""
+        return Packed(self.node_key, self.epoch, self.received_at, self.kind, self.skew_ms)
+
 
 def _picked(fields: tuple[Field, ...], *columns: str) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
     places = [field.column for field in fields].index

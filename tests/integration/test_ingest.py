@@ -12,13 +12,14 @@ from sqlalchemy import text
 
 from app.domain import ingest as ingesting
 from app.domain.ingest import Ingest, Receipt
-from app.errors import AiwmError, SampleRefused
+from app.errors import AiwmError, SampleRefused, StorageUnavailable
 from app.meters import Meters
 from app.model import GpuReading, Sample, SampleKind
 from app.storage import samples
 from app.storage.arrivals import Arrival, Outcome
 from app.storage.database import Database
 from app.storage.engines.base import StorageEngine
+from app.storage.packing import Packed
 from tests.fakes import START, FakeClock
 
 HEARTBEAT = ("online", 452, 628, 2, 3630)
@@ -173,6 +174,57 @@ async def test_a_poisoned_sample_is_isolated(
     assert isinstance(fates[6], SampleRefused)
     assert [fate for fate in fates if fate is Outcome.STORED] == [Outcome.STORED] * 7
     assert await count(database, "heartbeats") == 7
+
+
+@pytest.mark.parametrize("values", [("on\0line", 1, 0, 0, 0), ("online", 99_999, 0, 0, 0)])
+async def test_a_refused_heartbeat_is_a_sign_of_life(
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int, values: tuple[Any, ...]
+) -> None:
+    """Whatever its worker measures, it is there."""
+    async with running(database, engine, clock) as ingest:
+        (fate,) = await send(ingest, heartbeat(node_key, values=values))
+    assert isinstance(fate, SampleRefused)
+    assert await count(database, "heartbeats") == 0
+    async with database.transaction() as connection:
+        state = await connection.execute(text("SELECT status, alive_at FROM node_state"))
+        assert state.one() == ("online", START)
+
+
+async def test_a_partition_that_is_gone_is_made_again(
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int
+) -> None:
+    """Dropped for its age, as heartbeats of a clock that is weeks behind are: the next sample is no poison for that."""
+    gone = {
+        "PostgreSQL": f"DROP TABLE aiwm.heartbeats_p{START:%Y%m%d}",
+        "TimescaleDB": "SELECT drop_chunks('heartbeats', older_than => now() + interval '100 years')",
+    }
+    async with running(database, engine, clock) as ingest:
+        assert await send(ingest, heartbeat(node_key, 1)) == [Outcome.STORED]
+        async with database.transaction() as connection:
+            await connection.execute(text(gone[engine.name]))
+        assert await send(ingest, heartbeat(node_key, 2)) == [Outcome.STORED]
+    assert await count(database, "heartbeats") == 1
+
+
+async def test_a_batch_that_takes_too_long_is_stored_in_parts(
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that is slow, and not away, would never come to the end of the whole."""
+    copy = samples.copy
+
+    async def slow_copy(database: Database, engine: StorageEngine, batch: list[Packed]) -> None:
+        if len(batch) > 3:
+            raise StorageUnavailable from TimeoutError()
+        await copy(database, engine, batch)
+
+    monkeypatch.setattr(samples, "copy", slow_copy)
+    async with running(database, engine, clock) as ingest:
+        sending = asyncio.create_task(send(ingest, *(heartbeat(node_key, second) for second in range(20))))
+        for _ in range(100):
+            clock.advance(5)
+            await asyncio.sleep(0.01)
+        assert await sending == [Outcome.STORED] * 20
+    assert await count(database, "heartbeats") == 20
 
 
 async def test_a_failed_flush_is_tried_again(
