@@ -60,7 +60,11 @@ def _reasons(value: Any, device_id: str, warnings: list[str]) -> str | None:
     if not isinstance(value, list):
         warnings.append(f"throttleReasons of {device_id} is no list: it is stored as missing")
         return None
-    unknown = [str(each)[:_SHOWN] for each in value if each not in THROTTLE_REASONS]
+    unknown = [
+        each[:_SHOWN] if isinstance(each, str) else type(each).__name__
+        for each in value
+        if each not in THROTTLE_REASONS
+    ]
     if unknown:
         warnings.append(
             f"throttleReasons of {device_id} holds {unknown[0]!r}, which is none that there are: it is left out"

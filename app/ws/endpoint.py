@@ -20,7 +20,7 @@ from app.domain.gpu_events import GpuEvents
 from app.domain.ingest import Ingest, Receipt
 from app.domain.registry import Member, Registry, known_numbers
 from app.domain.renewal import Renewal
-from app.errors import AiwmError, TokenRenewalRefused
+from app.errors import AiwmError, RegistrationFailed, SampleRefused, TokenRenewalRefused
 from app.meters import CLOSED, FRAME_BYTES, FRAMES, REFUSED, REJECTED, WARNINGS, Meters
 from app.model import SampleKind
 from app.protocol import replies
@@ -227,13 +227,22 @@ class _Conversation:
     async def _register(self, event: Register) -> None:
         self._gateway.meters.counts[_REGISTRATIONS] += 1
         address = peer_address(self._socket.scope)
-        at = await self._gateway.registry.register(self._owner(), event.hardware, address)
-        self._connection.post(self._session.registered(at, event.warnings))
+        try:
+            at = await self._gateway.registry.register(self._owner(), event.hardware, address)
+        except RegistrationFailed as error:
+            self._connection.post(replies.error_frame(event.message_id, error, self._gateway.clock.now()))
+        else:
+            self._connection.post(self._session.registered(at, event.warnings))
 
     async def _number_and_take_in(self, event: Telemetry, size: int) -> None:
         received_at, since = self._gateway.clock.now(), self._gateway.clock.monotonic()
         number_gpus = self._gateway.registry.number_gpus
-        gpus = () if event.sample is None else await number_gpus(self._owner(), event.sample)
+        gpus: tuple[int, ...] = ()
+        try:
+            gpus = () if event.sample is None else await number_gpus(self._owner(), event.sample)
+        except SampleRefused as error:
+            self._receipt(event)(error)
+            event = event.without_sample(error)
         self._take_in(event, size, gpus, received_at, since)
         await self._gateway.ingest.room()
 
@@ -247,7 +256,8 @@ class _Conversation:
         if event.rejected is not None:
             counts[REJECTED.key(code=event.rejected)] += 1
         arrival = Arrival(member.node_key, member.epoch, received_at, event.kind, event.sample, gpus, event.skew_ms)
-        self._gateway.ingest.put(arrival, size, since, self._receipt(event))
+        # Warnings wait with it, and may be longer than the frame.
+        self._gateway.ingest.put(arrival, size + sum(map(len, event.warnings)), since, self._receipt(event))
 
     async def _report(self, event: Report) -> None:
         self._gateway.meters.counts[_GPU_EVENTS] += 1

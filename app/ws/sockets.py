@@ -159,7 +159,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def post(self, frame: bytes) -> None:
         """Send text. What the peer does not take yet is kept, until it stalls; nobody is told of what comes too late."""
         if self.conn.state is State.OPEN and not self.transport.is_closing():
-            self.transport.write(frame_of(frame))
+            written = frame_of(frame)
+            if self._stall is not None:
+                self._stall.write(len(written))
+            self.transport.write(written)
 
     def pause_writing(self) -> None:
         """The peer takes its answers more slowly than they come."""
@@ -173,6 +176,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._stall.end()
 
     # The end.
+
+    def shutdown(self) -> None:
+        """The service stops. Whoever is about to go, after a goodbye of its own, is not told: websockets would not have it."""
+        if self.handshake_complete and self.conn.state is not State.OPEN:
+            self.transport.close()
+        else:
+            super().shutdown()
 
     def handle_parser_exception(self) -> None:
         """Say why, and close soon; for the application it is over."""
@@ -203,8 +213,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _watch(self) -> None:
         if self._stall is None:
-            self._stall = Stall(self.loop, self.transport)
+            self._stall = Stall(self.loop, self.transport, self._cut_off)
         self._stall.begin()
+
+    def _cut_off(self) -> None:
+        """The peer stands still: that is this end's goodbye, not its own."""
+        reason = "answers were not taken"
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.POLICY_VIOLATION, "reason": reason})
+        self.transport.abort()
 
     def _await_the_rest(self) -> None:
         self._was_paused = self.read_paused

@@ -160,9 +160,12 @@ def test_slow_is_not_still() -> None:
 
     loop = SimpleNamespace(call_later=lambda _, turn: turns.append(turn))
     transport = SimpleNamespace(get_write_buffer_size=lambda: waiting, abort=abort)
-    stalls.Stall(cast(asyncio.AbstractEventLoop, loop), cast(asyncio.Transport, transport)).begin()
-    for _ in range(5):
-        waiting -= stalls.STALL_BYTES
+    stall = stalls.Stall(cast(asyncio.AbstractEventLoop, loop), cast(asyncio.Transport, transport))
+    stall.begin()
+    for more in (0, 0, 0, 1_000_000, 0):
+        # What is written meanwhile is not what was left.
+        stall.write(more)
+        waiting += more - stalls.STALL_BYTES
         turns.pop()()
         assert not aborted
     waiting -= stalls.STALL_BYTES - 1

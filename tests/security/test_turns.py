@@ -68,14 +68,44 @@ async def test_a_worker_that_does_not_read_its_answers_is_not_read(database: Dat
         # Each is answered: its node is not registered yet.
         writer.write(frame(json.dumps(heartbeat(timestamp(clock.now()))).encode()) * 20_000)
         async with asyncio.timeout(30):
-            there = (each for each in gc.get_objects() if type(each) is WebSocketProtocol)
-            protocol = next(each for each in there if not each.transport.is_closing())
+            protocol = the_socket()
             while protocol.writable.is_set():
                 await asyncio.sleep(0)
         for _ in range(1000):
             await asyncio.sleep(0)
         assert protocol.transport.get_write_buffer_size() < 128 * 1024
         writer.transport.abort()
+
+
+def the_socket() -> WebSocketProtocol:
+    """The one WebSocket that the service has."""
+    there = (each for each in gc.get_objects() if type(each) is WebSocketProtocol)
+    return next(each for each in there if not each.transport.is_closing())
+
+
+async def test_a_goodbye_does_not_disturb_the_stop(database: Database, clock: FakeClock) -> None:
+    """Of a worker that goes in the moment when the service does: all others would be left without theirs."""
+    async with running_gateway(database, clock) as gateway:
+        token = await gateway.make_token(await gateway.create_node())
+        async with gateway.worker(token) as worker:
+            await introduce(worker)
+            protocol = the_socket()
+            protocol.data_received(frame(b"\x03\xe8", kind=8))
+            protocol.shutdown()
+            assert await worker.closed() == 1000
+
+
+async def test_who_is_cut_off_for_standing_still_is_not_offline(
+    database: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was this end that went; whether the node is silent, time tells."""
+    monkeypatch.setattr("app.ws.stalls.STALL_SECONDS", 0.01)
+    async with running_gateway(database, clock) as gateway:
+        node_id = await gateway.create_node()
+        async with gateway.worker(await gateway.make_token(node_id)) as worker:
+            await introduce(worker)
+            the_socket().pause_writing()
+            await gateway.becomes(node_id, "online", connected=False)
 
 
 async def test_a_body_that_breaks_off_is_no_defect_of_ours(

@@ -41,6 +41,20 @@ def test_details_are_measured_in_steps() -> None:
     assert warnings == ()
 
 
+def test_reasons_of_any_depth() -> None:
+    """As deep as a text may be nested to be read at all: one such depth is read, and too deep to be written again."""
+    frame = json.dumps(metrics()).replace('"deviceId"', '"throttleReasons": [NESTED], "deviceId"', 1)
+    warned = 0
+    for depth in range(1, 1200):
+        try:
+            message = messages.decode(frame.replace("NESTED", "[" * depth + "]" * depth))
+        except InvalidMessage:
+            continue
+        assert isinstance(message, messages.Metrics)
+        warned += len(sample_of(message)[1])
+    assert warned > 100
+
+
 @pytest.mark.parametrize("nothing", [{}, dict.fromkeys(DETAILS)])
 def test_a_gpu_without_details_has_none(nothing: dict[str, Any]) -> None:
     """The document's own frame, and one whose details are all null."""
