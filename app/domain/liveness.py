@@ -20,7 +20,10 @@ SWEEP_EVERY: Final = (timedelta(milliseconds=100), timedelta(seconds=1))
 GATEWAY_DEAD_AFTER: Final = timedelta(seconds=15)
 DEAF_AFTER_SECONDS: Final = 2.0
 STOOD_STILL_AFTER: Final = timedelta(seconds=10)
-"""So long without a sweep of its own: the process, or its machine, stood still, and what was sent to it is unread."""
+"""So long without a sweep of its own: the process, or its machine, stood still, and what was sent to it is unread.
+
+Of a short timeout it is a quarter, and the time between two sweeps: together with a third, between two heartbeats, less than the whole.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ class Liveness:
         self._timeout = timeout
         shortest, longest = SWEEP_EVERY
         self._period = min(longest, max(shortest, timeout / 10))
+        self._stood_still_after = min(STOOD_STILL_AFTER, self._period + timeout / 4)
         self._oldest_wait = oldest_wait
         self._each_sweep = each_sweep
         self._retake_seat = retake_seat
@@ -70,7 +74,7 @@ class Liveness:
     async def sweep(self) -> int:
         """Mark silent nodes offline; returns how many. Raises StorageUnavailable."""
         now = self._clock.now()
-        if self._oldest_wait() > DEAF_AFTER_SECONDS or now - self._swept_at > STOOD_STILL_AFTER:
+        if self._oldest_wait() > DEAF_AFTER_SECONDS or now - self._swept_at > self._stood_still_after:
             self._hearing_since = now
         self._swept_at = now
         async with self._database.driver() as connection:

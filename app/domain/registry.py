@@ -18,14 +18,23 @@ from app.clock import Clock
 from app.domain.auth import NodeClaims
 from app.domain.batches import Batches
 from app.domain.pace import Pace
-from app.errors import AiwmError, InvalidToken, NodeInactive, NodeNotFound, StorageUnavailable, TokenExpired
+from app.errors import (
+    AiwmError,
+    InvalidToken,
+    NodeInactive,
+    NodeNotFound,
+    RegistrationFailed,
+    SampleRefused,
+    StorageUnavailable,
+    TokenExpired,
+)
 from app.model import GpuDevice, Hardware, Sample
 from app.protocol.session import Close, CloseCode
 from app.storage import connections, gateways, gpus, news
 from app.storage.connections import Admission, Claim, Departure
 from app.storage.database import Database
 from app.storage.events import acts_from
-from app.storage.gpus import KnownGpu
+from app.storage.gpus import MOST_NUMBERS, KnownGpu, OutOfNumbers
 from app.storage.news import Standing
 from app.storage.returns import Registration, register_returning
 
@@ -34,8 +43,15 @@ _log = logging.getLogger(__name__)
 RETRY_SECONDS: Final = 1.0
 BATCH: Final = 200
 """As many connections as one transaction admits, or registers."""
+TOO_MANY_DEVICES: Final = (
+    f"This node has told of {MOST_NUMBERS:,} GPUs by now, and more are not taken: a GPU keeps its deviceId. "
+    "Mend its worker, then create the node anew"
+)
 NEVER: Final = datetime.max.replace(tzinfo=UTC)
 TAKEN_OVER: Final = Close(CloseCode.TAKEN_OVER, "A newer connection of this node took over")
+
+
+_Registered = dict[str, KnownGpu] | RegistrationFailed | None
 
 
 class Link(Protocol):
@@ -144,7 +160,10 @@ class Registry:
         self._departed.set()
 
     async def register(self, member: Member, hardware: Hardware, address: str | None) -> datetime:
-        """Store a node's hardware, waiting out a database that is away. Returns when it was registered."""
+        """Store a node's hardware, waiting out a database that is away. Returns when it was registered.
+
+        Raises RegistrationFailed.
+        """
         while True:
             try:
                 asked = Registration(member.node_key, member.epoch, hardware, address)
@@ -152,6 +171,8 @@ class Registry:
             except StorageUnavailable:
                 await self._clock.sleep(RETRY_SECONDS)
             else:
+                if isinstance(gpus, RegistrationFailed):
+                    raise gpus
                 # None: a newer connection owns the node by now, and this one is about to be hung up on.
                 if gpus is not None:
                     member.gpus, member.is_registered = gpus, True
@@ -168,23 +189,24 @@ class Registry:
             await news.tell(connection, taken)
         return claims
 
-    async def _register(self, registrations: list[Registration]) -> list[tuple[dict[str, KnownGpu] | None, datetime]]:
+    async def _register(self, registrations: list[Registration]) -> list[tuple[_Registered, datetime]]:
         """The GPUs of each node as its samples will number them, None where a newer connection owns it by now."""
         now = self._clock.now()
         async with self._database.transaction() as connection:
-            found: dict[int, dict[str, KnownGpu] | None] = dict(
-                await register_returning(connection, registrations, now)
-            )
+            found: dict[int, _Registered] = dict(await register_returning(connection, registrations, now))
             for each in registrations:
                 if each.node_key not in found:
                     await acts_from(connection, each.address)
-                    found[each.node_key] = await connections.register(
-                        connection, each.node_key, each.epoch, each.hardware, now
-                    )
+                    try:
+                        found[each.node_key] = await connections.register(
+                            connection, each.node_key, each.epoch, each.hardware, now
+                        )
+                    except OutOfNumbers:
+                        found[each.node_key] = RegistrationFailed(TOO_MANY_DEVICES)
         return [(found[each.node_key], now) for each in registrations]
 
     async def number_gpus(self, member: Member, sample: Sample) -> tuple[int, ...]:
-        """The numbers of a sample's GPUs, in its order; a GPU that was never seen gets one first."""
+        """The numbers of a sample's GPUs, in its order; a GPU that was never seen gets one first. Raises SampleRefused."""
         numbers = known_numbers(member, sample)
         while numbers is None:
             devices = [GpuDevice(reading.device_id, reading.model) for reading in sample.gpus]
@@ -193,6 +215,8 @@ class Registry:
                     member.gpus = await gpus.number_gpus(connection, member.node_key, devices, self._clock.now())
             except StorageUnavailable:
                 await self._clock.sleep(RETRY_SECONDS)
+            except OutOfNumbers:
+                raise SampleRefused(TOO_MANY_DEVICES) from None
             numbers = known_numbers(member, sample)
         return numbers
 

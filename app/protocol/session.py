@@ -68,6 +68,7 @@ class Register(msgspec.Struct, frozen=True):
     """Store this hardware; then call `registered`, with the warnings."""
 
     hardware: Hardware
+    message_id: str
     warnings: tuple[str, ...]
 
 
@@ -86,6 +87,10 @@ class Telemetry(msgspec.Struct, frozen=True, gc=False):
     warnings: tuple[str, ...]
     skew_ms: int | None = None
     rejected: str | None = None
+
+    def without_sample(self, error: AiwmError) -> "Telemetry":
+        """The sign of life that is left of it, once the worker was told why its sample is not taken."""
+        return msgspec.structs.replace(self, sample=None, wants_ack=False, rejected=error.code)
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -194,7 +199,7 @@ class Session:
         skew_ms = self._skew.heard(message.timestamp, now)
         if isinstance(message, NodeRegister):
             hardware, warnings = hardware_of(message.data)
-            return Step(event=Register(hardware, warnings + skew.warning(skew_ms)))
+            return Step(event=Register(hardware, message.message_id, warnings + skew.warning(skew_ms)))
         if isinstance(message, TokenRenew):
             return Step(event=Renew(message.message_id))
         if not self.is_registered:

@@ -116,7 +116,8 @@ def described(fields: Iterable[str], intervals: Iterable[Interval] = Interval) -
         query("deviceId", "Only this GPU", ANY_TEXT, "GPU-0"),
         query(
             "fill",
-            "Where nothing was measured: no point, null, the last value, or a line between neighbours; not of `raw`",
+            "Where nothing was measured: no point, null, the last value, or a line between neighbours; not of `raw`, "
+            "and not of tables (`format`), which have rows only for what was measured",
             one_of(Fill, Fill.NONE),
             "null",
         ),

@@ -12,6 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.model import GpuDevice
 from app.quantities import VRAM
 
+MOST_NUMBERS: Final = 1024
+"""What a node's present state shows of GPUs are arrays as long as its highest number."""
+
+
+class OutOfNumbers(Exception):
+    """A node told of more devices than any machine has in its life."""
+
 
 class KnownGpu(msgspec.Struct, frozen=True, gc=False):
     """A GPU of a node: the small number that its samples carry, and its model where it is known."""
@@ -42,7 +49,7 @@ async def number_gpus(
 ) -> dict[str, KnownGpu]:
     """Give each device its number within the node, a new one where device or model is new.
 
-    Returns all GPUs of the node by device, each with its latest number.
+    Returns all GPUs of the node by device, each with its latest number. Raises OutOfNumbers, and then nothing was written.
     """
     await connection.execute(_LOCK_NODE, {"node_key": node_key})
     rows = (await connection.execute(_GPUS, {"node_key": node_key})).all()
@@ -71,6 +78,8 @@ async def number_gpus(
         else:
             updates.append(row)
         known[device.device_id] = known_gpu(number, model)
+    if inserts and highest > MOST_NUMBERS:
+        raise OutOfNumbers
     if inserts:
         await connection.execute(_INSERT_GPU, inserts)
     if updates:

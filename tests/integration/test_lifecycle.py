@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from sqlalchemy import text
 
 from app.clock import timestamp
 from app.domain.pace import AT_ONCE, EVERY_SECONDS, Pace
 from app.storage.database import Database
+from app.storage.gpus import MOST_NUMBERS
 from tests.fakes import FakeClock
 from tests.frames import heartbeat, metrics, register
 from tests.integration.gateway import Gateway, eventually, running_gateway
@@ -86,6 +88,42 @@ async def test_a_service_that_stood_still_takes_nobody_for_silent(gateway: Gatew
         assert await gateway.status(node_id) == ("online", True)
         await gateway.passes(2)
         assert await gateway.status(node_id) == ("offline", True)
+
+
+async def test_a_short_stand_still_counts_where_the_timeout_is_short(database: Database, clock: FakeClock) -> None:
+    """Five seconds of six would leave one to be heard in."""
+    async with running_gateway(
+        database, clock, heartbeat_interval_ms=2000, metrics_interval_ms=2000, heartbeat_timeout_ms=6000
+    ) as gateway:
+        node_id = await gateway.create_node()
+        async with gateway.worker(await gateway.make_token(node_id)) as worker:
+            await introduce(worker)
+            for seconds, status in ((5, "online"), *[(1, "online")] * 5, (1.5, "offline")):
+                clock.advance(seconds)
+                await clock.all_asleep("liveness")
+                assert await gateway.status(node_id) == (status, True)
+
+
+async def test_a_node_that_makes_up_devices_runs_out_of_numbers(gateway: Gateway) -> None:
+    """Its samples are refused by name, and its registration; it stays connected, and what it had goes on."""
+    node_id = await gateway.create_node()
+    async with gateway.worker(await gateway.make_token(node_id)) as worker:
+        await introduce(worker)
+        async with gateway.database.transaction() as connection:
+            await connection.execute(text("UPDATE gpus SET gpu = :most"), {"most": MOST_NUMBERS})
+        new = metrics(timestamp(gateway.clock.now()), ack=True)
+        new["data"]["gpus"][0]["deviceId"] = "GPU-made-up"
+        answer = (await worker.ask(new))["data"]
+        assert (answer["status"], answer["error"]["code"]) == ("rejected", "SAMPLE_REFUSED")
+        assert f"{MOST_NUMBERS:,} GPUs" in answer["error"]["message"]
+        await beat(gateway, worker)
+        newer = register()
+        newer["data"]["gpuDevices"][0]["deviceId"] = "GPU-made-up"
+        assert (await worker.ask(newer))["error"]["code"] == "REGISTRATION_FAILED"
+        gateway.clock.advance(1)
+        await beat(gateway, worker)
+        assert (await worker.ask(register()))["type"] == "REGISTER_ACK"
+        assert await gateway.status(node_id) == ("online", True)
 
 
 async def beat_metrics(gateway: Gateway, worker: Worker) -> None:
