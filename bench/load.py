@@ -146,7 +146,9 @@ async def _made_of_others(database: Database, engine: StorageEngine, now: dateti
             return
         if engine.name == "TimescaleDB":
             until = now - timedelta(hours=2)
-            widths = {f"gpu_metrics_{width}_by_node": HOUR for width in DAYS} | {f"{source}_1d": DAY for source in SOURCES}
+            widths = {f"gpu_metrics_{width}_by_node": HOUR for width in DAYS} | {
+                f"{source}_1d": DAY for source in SOURCES
+            }
             for day in range(DAYS["1h"] + 1):  # one after the other, as on disk they lie
                 start = month + day * DAY
                 end = min(start + DAY, until)
