@@ -187,7 +187,7 @@ class SampleInFuture(AiwmError):
 
 
 class SampleRefused(AiwmError):
-    """A sample that the database itself refuses; it was isolated from its batch."""
+    """A sample that the database itself refuses, isolated from its batch; or of a GPU that no number is left for."""
 
     code = "SAMPLE_REFUSED"
     default = "The database refused this sample"

@@ -80,7 +80,7 @@ class FleetHistory:
         return SeriesFound(question.time_range, plan.buckets.interval, source, question.fill, series)
 
     async def export(self, caller: Caller, parameters: Sequence[tuple[str, str]]) -> Export:
-        """The same as a table, without limits. Raises what `read` raises, before the first row."""
+        """The same as a table, without limits; `auto` is by the range alone. Raises what `read` raises, before the first row."""
         now = self._clock.now()
         question = parse_fleet_question(parameters, now)
         check_fill(question.fill)
@@ -197,7 +197,10 @@ class _Plan(msgspec.Struct, frozen=True):
 
     def exceeded(self, time_range: TimeRange, series: int) -> TooManyPoints:
         """Too many points of so many series in all, and which interval would do."""
-        fits = next(fitting(time_range, self.limits.in_all // series), None)
+        wider = (
+            each for each in fitting(time_range, self.limits.in_all // series) if each is not self.buckets.interval
+        )
+        fits = next(wider, None)
         advice = f"interval={fits} would do" if fits else "ask for a shorter range, fewer fields, or the top groups"
         return TooManyPoints.of(
             "interval", f"{self.buckets.interval} gives more than {self.limits.in_all:,} points in all: {advice}"

@@ -222,7 +222,7 @@ class Ingest:
         return [part for part in parts if part]
 
     async def _store(self, batch: Sequence[_Waiting]) -> None:
-        """Store a batch, however long it takes; halve it around what the database refuses."""
+        """Store a batch, however long it takes; halve it around what the database refuses, or where it takes too long."""
         delay, longest = RETRY_SECONDS
         while True:
             began = self._clock.monotonic()
@@ -236,8 +236,11 @@ class Ingest:
                 self._meters.counts[RETRIES.key()] += 1
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, longest)
-                if isinstance(error.__cause__, TimeoutError) and len(batch) > 1:
-                    # As a whole it may be more than a slow database stores within its time.
+                took_too_long = isinstance(error.__cause__, TimeoutError) or isinstance(
+                    error, asyncpg.QueryCanceledError
+                )
+                if took_too_long and len(batch) > 1:
+                    # By our time limit, or by one of the server's own: as a whole it may be more than it ever stores.
                     await self._store_by_halves(batch)
                     return
             else:

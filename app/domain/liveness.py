@@ -22,7 +22,8 @@ DEAF_AFTER_SECONDS: Final = 2.0
 STOOD_STILL_AFTER: Final = timedelta(seconds=10)
 """So long without a sweep of its own: the process, or its machine, stood still, and what was sent to it is unread.
 
-Of a short timeout it is a quarter, and the time between two sweeps: together with a third, between two heartbeats, less than the whole.
+Of a short timeout it is a quarter beside the time between two sweeps, not counting how long they take: that leaves the third
+that usually lies between two heartbeats.
 """
 
 _log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Liveness:
         self._oldest_wait = oldest_wait
         self._each_sweep = each_sweep
         self._retake_seat = retake_seat
-        self._hearing_since = self._swept_at = clock.now()
+        self._hearing_since = self._sweep_began = self._sweep_ended = clock.now()
 
     async def run(self) -> None:
         """Sweep about ten times in a heartbeat timeout, at least once a second."""
@@ -74,9 +75,16 @@ class Liveness:
     async def sweep(self) -> int:
         """Mark silent nodes offline; returns how many. Raises StorageUnavailable."""
         now = self._clock.now()
-        if self._oldest_wait() > DEAF_AFTER_SECONDS or now - self._swept_at > self._stood_still_after:
+        stood_still = now - self._sweep_ended > self._stood_still_after or now - self._sweep_began > STOOD_STILL_AFTER
+        if stood_still or self._oldest_wait() > DEAF_AFTER_SECONDS:
             self._hearing_since = now
-        self._swept_at = now
+        self._sweep_began = now
+        try:
+            return await self._beat_and_sweep(now)
+        finally:
+            self._sweep_ended = self._clock.now()
+
+    async def _beat_and_sweep(self, now: datetime) -> int:
         async with self._database.driver() as connection:
             beat = await gateways.beat(connection, self._gateway_id, now, self._hearing_since, self._period)
         silent = await self._sweep(now) if beat.sweep_is_due else 0

@@ -23,7 +23,6 @@ from app.errors import (
     InvalidToken,
     NodeInactive,
     NodeNotFound,
-    RegistrationFailed,
     SampleRefused,
     StorageUnavailable,
     TokenExpired,
@@ -34,7 +33,7 @@ from app.storage import connections, gateways, gpus, news
 from app.storage.connections import Admission, Claim, Departure
 from app.storage.database import Database
 from app.storage.events import acts_from
-from app.storage.gpus import MOST_NUMBERS, KnownGpu, OutOfNumbers
+from app.storage.gpus import MOST_NUMBERS, KnownGpu
 from app.storage.news import Standing
 from app.storage.returns import Registration, register_returning
 
@@ -44,14 +43,11 @@ RETRY_SECONDS: Final = 1.0
 BATCH: Final = 200
 """As many connections as one transaction admits, or registers."""
 TOO_MANY_DEVICES: Final = (
-    f"This node has told of {MOST_NUMBERS:,} GPUs by now, and more are not taken: a GPU keeps its deviceId. "
-    "Mend its worker, then create the node anew"
+    f"more than the {MOST_NUMBERS:,} GPUs that a node may have had: a GPU keeps its deviceId. "
+    "Mend the worker, then create the node anew"
 )
 NEVER: Final = datetime.max.replace(tzinfo=UTC)
 TAKEN_OVER: Final = Close(CloseCode.TAKEN_OVER, "A newer connection of this node took over")
-
-
-_Registered = dict[str, KnownGpu] | RegistrationFailed | None
 
 
 class Link(Protocol):
@@ -160,10 +156,7 @@ class Registry:
         self._departed.set()
 
     async def register(self, member: Member, hardware: Hardware, address: str | None) -> datetime:
-        """Store a node's hardware, waiting out a database that is away. Returns when it was registered.
-
-        Raises RegistrationFailed.
-        """
+        """Store a node's hardware, waiting out a database that is away. Returns when it was registered."""
         while True:
             try:
                 asked = Registration(member.node_key, member.epoch, hardware, address)
@@ -171,8 +164,6 @@ class Registry:
             except StorageUnavailable:
                 await self._clock.sleep(RETRY_SECONDS)
             else:
-                if isinstance(gpus, RegistrationFailed):
-                    raise gpus
                 # None: a newer connection owns the node by now, and this one is about to be hung up on.
                 if gpus is not None:
                     member.gpus, member.is_registered = gpus, True
@@ -189,20 +180,19 @@ class Registry:
             await news.tell(connection, taken)
         return claims
 
-    async def _register(self, registrations: list[Registration]) -> list[tuple[_Registered, datetime]]:
+    async def _register(self, registrations: list[Registration]) -> list[tuple[dict[str, KnownGpu] | None, datetime]]:
         """The GPUs of each node as its samples will number them, None where a newer connection owns it by now."""
         now = self._clock.now()
         async with self._database.transaction() as connection:
-            found: dict[int, _Registered] = dict(await register_returning(connection, registrations, now))
+            found: dict[int, dict[str, KnownGpu] | None] = dict(
+                await register_returning(connection, registrations, now)
+            )
             for each in registrations:
                 if each.node_key not in found:
                     await acts_from(connection, each.address)
-                    try:
-                        found[each.node_key] = await connections.register(
-                            connection, each.node_key, each.epoch, each.hardware, now
-                        )
-                    except OutOfNumbers:
-                        found[each.node_key] = RegistrationFailed(TOO_MANY_DEVICES)
+                    found[each.node_key] = await connections.register(
+                        connection, each.node_key, each.epoch, each.hardware, now
+                    )
         return [(found[each.node_key], now) for each in registrations]
 
     async def number_gpus(self, member: Member, sample: Sample) -> tuple[int, ...]:
@@ -215,8 +205,9 @@ class Registry:
                     member.gpus = await gpus.number_gpus(connection, member.node_key, devices, self._clock.now())
             except StorageUnavailable:
                 await self._clock.sleep(RETRY_SECONDS)
-            except OutOfNumbers:
-                raise SampleRefused(TOO_MANY_DEVICES) from None
+            else:
+                if known_numbers(member, sample) is None:
+                    raise SampleRefused(f"The sample is of {TOO_MANY_DEVICES}")
             numbers = known_numbers(member, sample)
         return numbers
 

@@ -68,7 +68,6 @@ class Register(msgspec.Struct, frozen=True):
     """Store this hardware; then call `registered`, with the warnings."""
 
     hardware: Hardware
-    message_id: str
     warnings: tuple[str, ...]
 
 
@@ -199,7 +198,7 @@ class Session:
         skew_ms = self._skew.heard(message.timestamp, now)
         if isinstance(message, NodeRegister):
             hardware, warnings = hardware_of(message.data)
-            return Step(event=Register(hardware, message.message_id, warnings + skew.warning(skew_ms)))
+            return Step(event=Register(hardware, warnings + skew.warning(skew_ms)))
         if isinstance(message, TokenRenew):
             return Step(event=Renew(message.message_id))
         if not self.is_registered:

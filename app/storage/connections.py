@@ -182,7 +182,7 @@ async def register(
 ) -> dict[str, KnownGpu] | None:
     """Store a node's hardware and make it online; None where a newer connection owns the node.
 
-    Returns the node's GPUs as its samples will number them. Raises OutOfNumbers, and then nothing was written.
+    Returns the node's GPUs as its samples will number them; of those that it told of, some may have no number.
     """
     owner = (await connection.execute(_OWN, {"node_key": node_key, "epoch": epoch})).one_or_none()
     if owner is None:
@@ -190,6 +190,8 @@ async def register(
     before = await registrations.look(connection, node_key)
     facts = {name: getattr(hardware, name) for name in registrations.FACTS}
     gpus = await number_gpus(connection, node_key, hardware.gpus, now)
+    numbered = tuple(device for device in hardware.gpus if device.device_id in gpus)
+    hardware = msgspec.structs.replace(hardware, gpus=numbered)
     await connection.execute(_REGISTER_NODE, {"node_key": node_key, "now": now, **facts})
     present = [gpus[device.device_id].gpu for device in hardware.gpus]
     await connection.execute(_REMOVE_GPUS, {"node_key": node_key, "present": present, "now": now})

@@ -55,6 +55,8 @@ _nodes, _gpus = tables.nodes, tables.gpus
 NO_NAME: Final = "unknown"
 """The group of GPUs whose model nobody told, and of nodes without an org."""
 GPUS_A_NODE: Final = 2**16
+TOTALS_ALIKE: Final = 64
+"""Totals that differ by less than the 64th part are taken for the larger: that is a third of a bucket of their shares at most."""
 _ADDED_UP: Final = [(ROLLED[rollup.table],) for rollup in GPUS_OF_NODES]
 
 
@@ -178,12 +180,12 @@ def share_statement(
         return fleet_statement(source, measures, used, grid, scope, order)
     found = partials(source, measures, dict(enumerate(used)), grid, _series_key, _filters(scope))
     joined, key = _with_groups(found, scope)
-    by = [
-        grid.bucket(found.c.moment).label("moment"),
-        key.label("key"),
-        found.c[f"{measures[0].total}_max"].label("total"),
-    ]
-    rows = select(*by, *of.apart(found.c, measures)).select_from(joined).where(*_chosen(key, scope)).group_by(*by)
+    total = found.c[f"{measures[0].total}_max"]
+    by = [grid.bucket(found.c.moment).label("moment"), key.label("key")]
+    # Machines of one kind have totals that differ by some megabytes: a histogram for each would be as many as there are machines.
+    alike = func.floor(func.ln(cast(func.nullif(total, 0), Double)) * TOTALS_ALIKE)
+    rows = select(*by, func.max(total).label("total"), *of.apart(found.c, measures)).select_from(joined)
+    rows = rows.where(*_chosen(key, scope)).group_by(*by, alike)
     apart = rows.subquery("apart")
     selected = [of.of_totals(apart.c, measure) for measure in measures]
     whose = [apart.c.moment, apart.c.key]

@@ -16,10 +16,6 @@ MOST_NUMBERS: Final = 1024
 """What a node's present state shows of GPUs are arrays as long as its highest number."""
 
 
-class OutOfNumbers(Exception):
-    """A node told of more devices than any machine has in its life."""
-
-
 class KnownGpu(msgspec.Struct, frozen=True, gc=False):
     """A GPU of a node: the small number that its samples carry, and its model where it is known."""
 
@@ -49,7 +45,8 @@ async def number_gpus(
 ) -> dict[str, KnownGpu]:
     """Give each device its number within the node, a new one where device or model is new.
 
-    Returns all GPUs of the node by device, each with its latest number. Raises OutOfNumbers, and then nothing was written.
+    Returns all GPUs of the node by device, each with its latest number. Beyond MOST_NUMBERS none are given: what is new then
+    is not among them.
     """
     await connection.execute(_LOCK_NODE, {"node_key": node_key})
     rows = (await connection.execute(_GPUS, {"node_key": node_key})).all()
@@ -63,6 +60,8 @@ async def number_gpus(
         # Who tells no model means the device as it was; a row without a model gets the one that is told.
         model = device.model if device.model is not None or before is None else before.model
         gpu = by_identity.get((device.device_id, model)) or by_identity.get((device.device_id, None))
+        if gpu is None and highest >= MOST_NUMBERS:
+            continue
         if gpu is None:
             highest += 1
         number = gpu or highest
@@ -78,8 +77,6 @@ async def number_gpus(
         else:
             updates.append(row)
         known[device.device_id] = known_gpu(number, model)
-    if inserts and highest > MOST_NUMBERS:
-        raise OutOfNumbers
     if inserts:
         await connection.execute(_INSERT_GPU, inserts)
     if updates:

@@ -18,9 +18,9 @@ from app.clock import Clock
 from app.domain.auth import NodeClaims
 from app.domain.gpu_events import GpuEvents
 from app.domain.ingest import Ingest, Receipt
-from app.domain.registry import Member, Registry, known_numbers
+from app.domain.registry import TOO_MANY_DEVICES, Member, Registry, known_numbers
 from app.domain.renewal import Renewal
-from app.errors import AiwmError, RegistrationFailed, SampleRefused, TokenRenewalRefused
+from app.errors import AiwmError, SampleRefused, TokenRenewalRefused
 from app.meters import CLOSED, FRAME_BYTES, FRAMES, REFUSED, REJECTED, WARNINGS, Meters
 from app.model import SampleKind
 from app.protocol import replies
@@ -227,12 +227,11 @@ class _Conversation:
     async def _register(self, event: Register) -> None:
         self._gateway.meters.counts[_REGISTRATIONS] += 1
         address = peer_address(self._socket.scope)
-        try:
-            at = await self._gateway.registry.register(self._owner(), event.hardware, address)
-        except RegistrationFailed as error:
-            self._connection.post(replies.error_frame(event.message_id, error, self._gateway.clock.now()))
-        else:
-            self._connection.post(self._session.registered(at, event.warnings))
+        member, devices = self._owner(), event.hardware.gpus
+        at = await self._gateway.registry.register(member, event.hardware, address)
+        left_out = [device.device_id for device in devices if device.device_id not in member.gpus]
+        too_many = (f"{left_out[0]} is not registered: it would be {TOO_MANY_DEVICES}",) if left_out else ()
+        self._connection.post(self._session.registered(at, event.warnings + too_many))
 
     async def _number_and_take_in(self, event: Telemetry, size: int) -> None:
         received_at, since = self._gateway.clock.now(), self._gateway.clock.monotonic()

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 from msgspec import structs
 from sqlalchemy import text
@@ -206,23 +207,34 @@ async def test_a_partition_that_is_gone_is_made_again(
     assert await count(database, "heartbeats") == 1
 
 
+@pytest.mark.parametrize("limit", ["ours", "the server's"])
 async def test_a_batch_that_takes_too_long_is_stored_in_parts(
-    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    engine: StorageEngine,
+    clock: FakeClock,
+    node_key: int,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
 ) -> None:
     """A database that is slow, and not away, would never come to the end of the whole."""
+    error: Exception = asyncpg.QueryCanceledError("canceling statement due to statement timeout")
+    if limit == "ours":
+        error = StorageUnavailable()
+        error.__cause__ = TimeoutError()
     copy = samples.copy
 
     async def slow_copy(database: Database, engine: StorageEngine, batch: list[Packed]) -> None:
         if len(batch) > 3:
-            raise StorageUnavailable from TimeoutError()
+            raise error
         await copy(database, engine, batch)
 
     monkeypatch.setattr(samples, "copy", slow_copy)
     async with running(database, engine, clock) as ingest:
         sending = asyncio.create_task(send(ingest, *(heartbeat(node_key, second) for second in range(20))))
-        for _ in range(100):
-            clock.advance(5)
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while not sending.done():
+                clock.advance(5)
+                await asyncio.sleep(0.01)
         assert await sending == [Outcome.STORED] * 20
     assert await count(database, "heartbeats") == 20
 

@@ -105,7 +105,7 @@ async def test_a_short_stand_still_counts_where_the_timeout_is_short(database: D
 
 
 async def test_a_node_that_makes_up_devices_runs_out_of_numbers(gateway: Gateway) -> None:
-    """Its samples are refused by name, and its registration; it stays connected, and what it had goes on."""
+    """Its samples are refused by name; it stays connected, registers with what it had, and that goes on."""
     node_id = await gateway.create_node()
     async with gateway.worker(await gateway.make_token(node_id)) as worker:
         await introduce(worker)
@@ -115,11 +115,18 @@ async def test_a_node_that_makes_up_devices_runs_out_of_numbers(gateway: Gateway
         new["data"]["gpus"][0]["deviceId"] = "GPU-made-up"
         answer = (await worker.ask(new))["data"]
         assert (answer["status"], answer["error"]["code"]) == ("rejected", "SAMPLE_REFUSED")
-        assert f"{MOST_NUMBERS:,} GPUs" in answer["error"]["message"]
+        assert answer["error"]["message"].startswith(f"The sample is of more than the {MOST_NUMBERS:,} GPUs")
         await beat(gateway, worker)
         newer = register()
         newer["data"]["gpuDevices"][0]["deviceId"] = "GPU-made-up"
-        assert (await worker.ask(newer))["error"]["code"] == "REGISTRATION_FAILED"
+        answer = await worker.ask(newer)
+        assert answer["type"] == "REGISTER_ACK"
+        assert answer["data"]["warnings"][0].startswith(
+            f"GPU-made-up is not registered: it would be more than the {MOST_NUMBERS:,}"
+        )
+        assert [gpu["deviceId"] for gpu in (await gateway.node(node_id))["gpuDevices"]] == [
+            gpu["deviceId"] for gpu in register()["data"]["gpuDevices"][1:]
+        ]
         gateway.clock.advance(1)
         await beat(gateway, worker)
         assert (await worker.ask(register()))["type"] == "REGISTER_ACK"
