@@ -1,7 +1,7 @@
 """The points that an interval makes: where buckets start, how many there are, and between which bounds they lie."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -13,7 +13,11 @@ from app.errors import InvalidRequest
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """A midnight: every width divides a day, so that whatever starts here starts at midnights."""
 
+MOST_DAYS: Final = 36_525
+"""A century of a zone's days; to find where each begins takes a hundred milliseconds."""
+
 _DAY: Final = timedelta(days=1)
+_ENDS: Final = (MINYEAR, MAXYEAR)
 
 
 def floor(moment: datetime, width: timedelta) -> datetime:
@@ -51,6 +55,18 @@ class Buckets(msgspec.Struct, frozen=True):
     def are_zoned(self) -> bool:
         """Whether their bounds are a time zone's own."""
         return self.zone is not None and self.interval is Interval.DAY
+
+    def check(self, time_range: TimeRange) -> None:
+        """Raise InvalidRequest where so many midnights of a zone would take long to find, or the calendar has none."""
+        if not self.are_zoned:
+            return
+        if time_range.buckets(_DAY) > MOST_DAYS:
+            raise InvalidRequest.of(
+                "from", f"lies too far before to: days of a time zone are told of {MOST_DAYS:,} at most"
+            )
+        for name, moment in (("from", time_range.start), ("to", time_range.end)):
+            if moment.year in _ENDS:
+                raise InvalidRequest.of(name, "is at the calendar's end, where a time zone has no midnight")
 
     def count(self, time_range: TimeRange) -> int:
         """How many of them a range touches. Raises ValueError for `raw`."""

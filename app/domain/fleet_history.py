@@ -179,6 +179,7 @@ class _Plan(msgspec.Struct, frozen=True):
         if interval is Interval.AUTO:
             interval = picked(parts, ladders, time_range, min(AUTO_POINTS - 1, limits.in_all // series))
         buckets = Buckets(interval, question.zone)
+        buckets.check(time_range)
         serve = (
             (part, serving(part, ladder, buckets).fitting(buckets, time_range))
             for part, ladder in zip(parts, ladders, strict=True)

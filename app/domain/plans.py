@@ -66,7 +66,10 @@ class Plan(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, question: Question, node: KnownNode, reach: Reach, limits: Limits = ANSWER) -> "Plan":
-        """How a question is answered; whether there are too many points turns out when they are read."""
+        """How a question is answered; whether there are too many points turns out when they are read.
+
+        Raises InvalidRequest for days of a time zone over a range that is too long for them.
+        """
         time_range = question.time_range
         series = sum(len(part.measures) * blocks(part, node) for part in question.parts)
         points = min(limits.a_series, limits.in_all // max(series, 1))
@@ -76,6 +79,7 @@ class Plan(msgspec.Struct, frozen=True):
         if interval is Interval.AUTO:
             interval = picked(parts, ladders, time_range, min(AUTO_POINTS - 1, points))
         buckets = Buckets(interval, question.zone)
+        buckets.check(time_range)
         planned = tuple(
             PlannedPart(part, serving(part, ladder, buckets).fitting(buckets, time_range), time_range)
             for part, ladder in zip(parts, ladders, strict=True)

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 import asyncpg
 
+from app.retention import Retention
 from app.storage.database import NO_LIMIT
 from app.storage.holdings import Holdings, Part
 from app.storage.relations import ROLLUP_WIDTHS
@@ -82,7 +83,7 @@ async def note(connection: Connection, touched: Iterable[tuple[int, datetime]]) 
         await connection.execute(_NOTE, *map(list, zip(*buckets, strict=True)))
 
 
-async def roll(connection: Connection, now: datetime) -> bool:
+async def roll(connection: Connection, now: datetime, retention: Retention) -> bool:
     """Roll up what came late, and the next stretch of time; returns whether there is more.
 
     The threshold is seen by all before anything is read behind it. What came late is worked off in transactions that
@@ -98,7 +99,9 @@ async def roll(connection: Connection, now: datetime) -> bool:
         await connection.execute(_RAISE, until)
     # Behind by an hour or more, it catches up.
     rests = RESTS if until == target else 0
-    has_late = await _roll_late(connection, rolled_until, rests)
+    kept = {"5m": retention.five_minutes, "1h": retention.hour, "1d": retention.day}
+    oldest = {width: now - age for width, age in kept.items() if age is not None}
+    has_late = await _roll_late(connection, rolled_until, rests, oldest)
     nodes = [row[0] for row in await connection.fetch(_NODES)]
     for width, length in ROLLUP_WIDTHS.items():
         first, last = floor(rolled_until, length), floor(until, length)
@@ -146,15 +149,21 @@ async def _begin(connection: Connection, now: datetime) -> datetime:
     return begin
 
 
-async def _roll_late(connection: Connection, rolled_until: datetime, rests: int) -> bool:
-    """Compute anew what was noted, where it is rolled up already; what is not yet, will be. Returns whether there is more."""
+async def _roll_late(
+    connection: Connection, rolled_until: datetime, rests: int, oldest: Mapping[str, datetime]
+) -> bool:
+    """Compute anew what was noted, where it is rolled up already; what is not yet, will be. Returns whether there is more.
+
+    What ended before `oldest`, by width, is no longer kept: where its rows would go may be gone, and so is it.
+    """
     for _ in range(LATE_TURNS):
         began = _now()
         async with connection.transaction():
             late = await connection.fetch(_TAKE, LATE_BUCKETS)
             for width, length in ROLLUP_WIDTHS.items():
                 buckets = {(node_key, floor(bucket, length)) for node_key, bucket, _ in late}
-                again = [(node_key, start) for node_key, start in buckets if start < floor(rolled_until, length)]
+                until, since = floor(rolled_until, length), oldest.get(width, _EPOCH)
+                again = [(key, start) for key, start in buckets if start < until and start + length > since]
                 await _compute(connection, width, sorted((key, start, start + length) for key, start in again))
         if sum(notes for *_, notes in late) < LATE_BUCKETS:
             return False

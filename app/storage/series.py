@@ -5,6 +5,7 @@ what the grid needs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from enum import Enum
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -13,9 +14,11 @@ from sqlalchemy import (
     ARRAY,
     ColumnElement,
     DateTime,
+    Double,
     Integer,
     Interval,
     Label,
+    Numeric,
     Select,
     SmallInteger,
     Subquery,
@@ -23,6 +26,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     case,
+    cast,
     func,
     select,
     union_all,
@@ -33,7 +37,7 @@ from app.quantities import Field
 from app.storage import measure_columns as of
 from app.storage.measure_columns import Selected
 from app.storage.measures import Measure, Value
-from app.storage.sources import Source
+from app.storage.sources import ROLLED, Source
 from app.storage.statements import Statement, compiled
 
 Filter = Callable[[Table], ColumnElement[Any]]
@@ -160,10 +164,12 @@ def growth_steps(
 ) -> Subquery:
     """From one sample of a counter to the next: `whose` it is, the later `moment`, `growth` and `seconds`."""
     parts = [of.Part(field.column, kind) for kind in ("last", "min", "max")]
+    widths = {ROLLED[rollup.table]: rollup.width for rollup in source.rollups}
     found = [
         select(
             whose(table).label("whose"),
             table.c.time.label("moment"),
+            _last_read_at(table, widths.get(table)).label("read_at"),
             *(
                 (table.c[field.column] if table is source.table else table.c[part.name]).label(part.kind)
                 for part in parts
@@ -174,16 +180,24 @@ def growth_steps(
     read = union_all(*found).subquery("read")
     before, earlier = (
         func.lag(column).over(partition_by=read.c.whose, order_by=read.c.moment)
-        for column in (read.c.last, read.c.moment)
+        for column in (read.c.last, read.c.read_at)
     )
-    seconds = func.extract("epoch", read.c.moment - earlier)
+    took = read.c.read_at - earlier
     peak = case((read.c.max > read.c.last, func.greatest(read.c.max, before)), else_=before)
-    growth = case((read.c.min >= before, read.c.last - before), else_=peak - before + read.c.last)
+    # As decimals, since what a counter had reached and what it has reached since may be more than a bigint together.
+    growth = case((read.c.min >= before, read.c.last - before), else_=cast(peak, Numeric) - before + read.c.last)
     return (
-        select(read.c.whose, read.c.moment, growth.label("growth"), seconds.label("seconds"))
+        select(read.c.whose, read.c.moment, growth.label("growth"), took.label("seconds"))
         .where(read.c.last.is_not(None))
         .subquery("steps")
     )
+
+
+def _last_read_at(table: Table, width: timedelta | None) -> ColumnElement[Any]:
+    """When a row's last value was read, in seconds: of a rollup's about, half of the distance between two samples before its end."""
+    if width is None:
+        return seconds(table.c.time)
+    return seconds(table.c.time) + width.total_seconds() * (1 - 0.5 / cast(table.c.samples, Double))
 
 
 def _from_samples(source: Source, measures: tuple[Measure, ...], grid: Grid) -> SeriesStatement:

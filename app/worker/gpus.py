@@ -61,8 +61,8 @@ class Gpus:
     def close(self) -> None:
         """Let NVML go."""
         if self._session is not None:
-            self._keep_xids()
             self._session.close()
+            self._keep_xids()
             self._session = None
 
     def _devices(self, read: Callable[[Any, Card], list[dict[str, Any]]]) -> list[dict[str, Any]]:

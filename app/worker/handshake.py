@@ -7,7 +7,7 @@ import ssl
 from typing import Any, Final, NamedTuple, NoReturn
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.http11 import Response
 
 from app import retry_after
@@ -65,7 +65,7 @@ async def dial(url: str, token: str) -> ClientConnection:
         raise _answered(url, error.response) from None
     except ssl.SSLCertVerificationError as error:
         raise Trouble(f"the certificate of {url} is not trusted: {error.verify_message}") from None
-    except (InvalidHandshake, EOFError) as error:
+    except (WebSocketException, EOFError) as error:  # a redirect to a page, or a proxy that is none, among them
         raise Trouble(f"{url} does not speak WebSocket: {error}") from None
     except asyncio.TimeoutError:
         raise Trouble(f"{url} did not answer for {ANSWER_SECONDS:.0f} s") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from typing import Any, Callable, TypeVar
 
 from app.worker.sampler import Sampler
@@ -21,6 +22,7 @@ class Measuring:
         self._seconds = seconds
         self._thread = Thread("sampler")
         self._facts: dict[str, Any] | None = None
+        self._events: deque[dict[str, Any]] = deque()
 
     async def facts(self) -> dict[str, Any] | None:
         """`data` of NODE_REGISTER; the last known where the machine does not answer."""
@@ -36,15 +38,20 @@ class Measuring:
         return await self._ask(self._sampler.metrics)
 
     async def events(self) -> list[dict[str, Any]]:
-        """What happened to GPUs."""
-        return await self._ask(self._sampler.events) or []
+        """What happened to GPUs, also what an earlier call that was not waited for has found since."""
+        await self._ask(self._note_events)
+        return [self._events.popleft() for _ in range(len(self._events))]
 
     def end(self) -> None:
         """Ask no more."""
         self._thread.end()
 
+    def _note_events(self) -> None:
+        """In the thread: the sampler tells each of them once, whether anybody waits for it or not."""
+        self._events.extend(self._sampler.events())
+
     async def _ask(self, question: Callable[[], T]) -> T | None:
-        name = question.__name__
+        name = question.__name__.removeprefix("_note_")
         if self._thread.is_stuck:
             _log.warning("An earlier measurement hangs; %s are not measured until it returns.", name)
             return None

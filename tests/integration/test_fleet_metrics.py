@@ -320,6 +320,33 @@ async def test_counters_of_all_nodes_add_up(api: Api, fleet: Fleet) -> None:
     assert found["", "rate"][0] == pytest.approx(3 * 1000 / 240, abs=1e-3)
 
 
+async def test_rates_heed_when_what_is_rolled_up_was_read(api: Api, fleet: Fleet) -> None:
+    """Also in the hour in which rolling up has come to its edge: what lies behind it is told by samples."""
+    answer = await ask(api, "interval=1h&fields=networkBytesIn&agg=rate&groupBy=node")
+    (rates,) = [each["points"] for each in answer["series"] if each["nodeId"] == fleet.ids[2]]
+    assert [rate for _, rate in rates] == pytest.approx([1000 / 240] * 6, rel=0.04)
+
+
+async def test_a_counter_that_starts_anew_near_its_end_is_no_error(
+    api: Api, database: Database, engine: StorageEngine
+) -> None:
+    """What it had reached and what it has reached since may be more than a bigint holds."""
+    async with database.transaction() as connection:
+        await engine.make_room(connection, [BEGIN.date(), START.date()])
+    id_ = (await api("POST", "/nodes", {"name": "n", "role": ["worker"]}, org=ORG)).json()["_id"]
+    most = 2**63 - 1025
+    async with database.transaction() as connection:
+        key = await connection.scalar(text("SELECT node_key FROM nodes WHERE id = :id"), {"id": id_})
+        rows = [
+            {"node_key": key, "time": BEGIN + timedelta(minutes=minute), "network_bytes_in": value}
+            for minute, value in ((0, 5), (5, 3), (6, most), (7, most - 1))
+        ]
+        await connection.execute(insert(tables.node_metrics), rows)
+    await roll_up(database, engine, BEGIN + timedelta(hours=1), {(key, row["time"]) for row in rows})
+    answer = await ask(api, "interval=1h&fields=networkBytesIn&agg=increase")
+    assert values(answer)["", "increase"] == [most - 5 + most - 1]
+
+
 async def test_percentiles_of_what_has_no_histogram_leave_the_rest_to_rollups(api: Api, fleet: Fleet) -> None:
     """Only samples tell how much memory 95 % of GPUs have; nothing else is read from them for that."""
     answer = await ask(api, "interval=1h&fields=memoryTotal,utilization&agg=p95,avg&groupBy=gpuModel")
@@ -358,6 +385,10 @@ async def test_nodes_have_fields_of_their_own(api: Api, fleet: Fleet) -> None:
         ("of=rack", "of"),
         ("deviceId=GPU-a", "deviceId"),
         ("interval=1m&from=now-400d", "interval"),
+        ("interval=1d&tz=Europe/Berlin&from=0001-01-02T00:00:00Z", "from"),
+        ("interval=1d&tz=Europe/Berlin&from=1801-01-02T00:00:00Z&to=2001-01-01T00:00:00Z&format=csv", "from"),
+        ("interval=1d&tz=Asia/Tokyo&from=9998-12-30T00:00:00Z&to=9999-12-31T23:00:00Z", "to"),
+        ("interval=1d&tz=America/New_York&from=0001-01-01T00:00:00Z&to=0001-01-03T00:00:00Z", "from"),
         ("orgId=", "orgId"),
         (f"orgId={'x' * 257}", "orgId"),
     ],

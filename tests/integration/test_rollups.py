@@ -353,6 +353,21 @@ async def test_rollups_have_a_retention_of_their_own(store: Store) -> None:
     assert len(await store.rollup("node_metrics_1d")) == 2
 
 
+async def test_what_comes_too_late_for_one_rollup_is_in_the_others(store: Store) -> None:
+    """Its five minutes are no longer kept, and their partition is gone: that stops nothing else, neither then nor later."""
+    node = await make_node(store.database)
+    old = NOW - 40 * DAY
+    store.retention = Retention(raw=None, heartbeats=None, five_minutes=4 * DAY, hour=None)
+    await store.put(metrics(node, old, 1))
+    await store.roll()
+    await store.maintain()
+    late = pack(metrics(node, old + timedelta(minutes=1), 2))
+    await samples.insert(store.database, store.engine, [late])
+    await store.roll()
+    assert await store.is_rolled_up()
+    assert (await store.rollup("node_metrics_1h"))[node, None, rolling.floor(old, WIDTHS["1h"])]["samples"] == 2
+
+
 async def test_heartbeats_are_dropped_by_their_own_retention(store: Store) -> None:
     """Metrics of the same day stay."""
     node = await make_node(store.database)

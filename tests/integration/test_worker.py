@@ -377,3 +377,21 @@ async def test_it_starts_without_a_controller_and_finds_it(tmp_path: Path, caplo
     async with worker(tmp_path, url):
         await until(lambda: "0 samples are spooled; trying again in" in caplog.text, "the sentence")
     assert f"{url.replace('http', 'ws')}/ws/node cannot be reached" in caplog.text
+
+
+async def test_a_redirect_to_a_page_is_trouble_like_any_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A load balancer under maintenance: the daemon goes on measuring, and asks again."""
+    asked = 0
+
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        await reader.readuntil(b"\r\n\r\n")
+        asked += 1
+        writer.write(b"HTTP/1.1 302 Found\r\nLocation: https://status.example.com/\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(redirect, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with worker(tmp_path, f"http://127.0.0.1:{port}"):
+            await until(lambda: asked >= 2, "second try")
+    assert "does not speak WebSocket" in caplog.text

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,9 +20,11 @@ from app.protocol import wire
 from app.repeats import Repeats
 from app.worker import journal
 from app.worker.backoff import Backoff, Patience
+from app.worker.measuring import Measuring
 from app.worker.systemd import Systemd
 from app.worker.tasks import first_of
 from app.worker.threads import Thread
+from tests.samplers import FakeSampler
 
 
 class TestBackoff:
@@ -70,6 +73,34 @@ class TestThread:
         assert await thread.call(lambda: 7, seconds=5) == 7
         assert (while_it_hung, thread.is_stuck) == (True, False)
         thread.end()
+
+
+class TestMeasuring:
+    """The sampler, seen from the event loop."""
+
+    async def test_events_outlast_a_call_that_nobody_waited_for(self) -> None:
+        """A card that falls off the bus makes its driver hang: that is when there is something to tell, and it is told once."""
+        sampler, released = FakeSampler(), threading.Event()
+        tell = sampler.events
+
+        def events() -> list[dict[str, Any]]:
+            released.wait(60)
+            return tell()
+
+        sampler.events = events  # type: ignore[method-assign]
+        sampler.pending_events = [{"kind": "xid", "deviceId": "GPU-1", "detail": {"xid": 79}}]
+        measuring = Measuring(sampler, 0.05)
+        assert await measuring.events() == []
+        assert await measuring.events() == []
+        released.set()
+        found: list[dict[str, Any]] = []
+        async with asyncio.timeout(10):
+            while not found:
+                await asyncio.sleep(0.01)
+                found = await measuring.events()
+        assert [each["kind"] for each in found] == ["xid"]
+        assert await measuring.events() == []
+        measuring.end()
 
 
 class TestFirstOf:

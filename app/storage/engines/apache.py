@@ -32,16 +32,17 @@ class TimescaleApache:
 
     async def maintain(self, connection: Connection, retention: Retention, now: datetime) -> bool:
         """One stretch of rolling up; then chunks, when there is nothing left to roll up."""
-        if await rolling.roll(connection, now):
+        if await rolling.roll(connection, now, retention):
             return True
         for table, kept in retention.by_table.items():
             is_rollup = "_metrics_" in table
             hypertable = f"{table}_rolled" if is_rollup else table
             if kept is not None:
                 for start, end in await connection.fetch(_OLDEST_CHUNK, hypertable, now - kept):
-                    if is_rollup or "metrics" not in table or not await rolling.is_pending(connection, start, end):
-                        await dropped.note(connection, {table: end})
-                        await connection.fetch(_DROP_CHUNKS, hypertable, end)
+                    if not is_rollup and "metrics" in table and await rolling.is_pending(connection, start, end):
+                        break  # what is dropped is all that is older
+                    await dropped.note(connection, {table: end})
+                    await connection.fetch(_DROP_CHUNKS, hypertable, end)
         return False
 
     async def holdings(self, connection: Connection) -> Holdings:

@@ -55,7 +55,7 @@ class Postgres:
 
     async def maintain(self, connection: Connection, retention: Retention, now: datetime) -> bool:
         """One stretch of rolling up; then partitions, when there is nothing left to roll up."""
-        if await rolling.roll(connection, now):
+        if await rolling.roll(connection, now, retention):
             return True
         today = now.astimezone(UTC).date()
         await connection.execute("SELECT make_partitions($1, $2)", today, today + MADE_AHEAD)
