@@ -1,6 +1,8 @@
-"""How Python looks for cycles among a gateway's objects: seldom."""
+"""What becomes of a gateway's objects: cycles are looked for seldom, and what a backlog took goes back to the system."""
 
+import ctypes
 import gc
+from contextlib import suppress
 from typing import Final
 
 THRESHOLD: Final = 50_000
@@ -15,3 +17,9 @@ def spare_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(THRESHOLD, 20, 50)
+
+
+def give_back() -> None:
+    """Give the pages of freed memory back to the system: the C library would keep them for the next backlog."""
+    with suppress(AttributeError, OSError):  # only glibc's has it
+        ctypes.CDLL(None).malloc_trim(0)

@@ -17,6 +17,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
+from app import garbage
 from app.clock import Clock
 from app.errors import AiwmError, SampleRefused, StorageUnavailable
 from app.meters import BUFFER_AGE, BUFFER_BYTES, BUFFER_FRAMES, REJECTED, RETRIES, ROWS, STORED, Meters, Values
@@ -32,6 +33,8 @@ LARGE_ROWS: Final = 2_000
 """A batch that is worth its round trips."""
 QUIET_SECONDS: Final = 0.05
 """Behind a large batch, what is left of a backlog waits so long for more, and not for a whole interval."""
+BACKLOG_BYTES: Final = 4 * 2**20
+"""What so much took in memory is worth giving back."""
 RETRY_SECONDS: Final = (0.1, 5.0)
 DRAIN_SECONDS: Final = 20.0
 
@@ -88,6 +91,8 @@ class Ingest:
         self._was_large = False
         self._buffer: deque[_Waiting] = deque()
         self._bytes = 0
+        self._most_bytes = 0
+        """Since the buffer was empty."""
         self._rows = 0
         self._in_flight = 0
         self._in_flight_since: float | None = None
@@ -135,6 +140,7 @@ class Ingest:
             packed, receipt = pack(msgspec.structs.replace(arrival, sample=None, gpus=())), _tell_nobody
         self._buffer.append(_Waiting(packed, receipt, size, since))
         self._bytes += size
+        self._most_bytes = max(self._most_bytes, self._bytes)
         self._rows += packed.rows
         self._arrived.set()
         self._mark()
@@ -145,6 +151,9 @@ class Ingest:
             if not self._buffer:
                 if self._is_draining:
                     return
+                if self._most_bytes > BACKLOG_BYTES:
+                    garbage.give_back()
+                self._most_bytes = 0
                 self._arrived.clear()
                 await self._arrived.wait()
             else:

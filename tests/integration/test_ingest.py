@@ -11,6 +11,7 @@ import pytest
 from msgspec import structs
 from sqlalchemy import text
 
+from app import garbage
 from app.domain import ingest as ingesting
 from app.domain.ingest import Ingest, Receipt
 from app.errors import AiwmError, SampleRefused, StorageUnavailable
@@ -313,6 +314,21 @@ async def test_the_rest_of_a_backlog_does_not_wait_for_more(
             ingest.put(heartbeat(node_key, number), 10, clock.monotonic(), stored.put_nowait)
             assert await stored.get() is Outcome.STORED
     await ingest.drain(task)
+
+
+async def test_what_a_backlog_took_is_given_back(
+    database: Database, engine: StorageEngine, clock: FakeClock, node_key: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once all of it is stored; what comes and goes all the time is not worth it."""
+    given: list[None] = []
+    monkeypatch.setattr(garbage, "give_back", lambda: given.append(None))
+    async with running(database, engine, clock, capacity_bytes=2 * ingesting.BACKLOG_BYTES) as ingest:
+        assert await send(ingest, heartbeat(node_key, 1)) == [Outcome.STORED]
+        fate: asyncio.Future[Outcome | AiwmError] = asyncio.get_running_loop().create_future()
+        ingest.put(heartbeat(node_key, 2), ingesting.BACKLOG_BYTES + 1, 0, fate.set_result)
+        assert await fate is Outcome.STORED
+        assert await send(ingest, heartbeat(node_key, 3)) == [Outcome.STORED]
+    assert given == [None]
 
 
 async def test_a_late_sample_does_not_replace_newer_values(
