@@ -14,7 +14,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """A midnight: every width divides a day, so that whatever starts here starts at midnights."""
 
 MOST_DAYS: Final = 36_525
-"""A century of a zone's days; to find where each begins takes a hundred milliseconds."""
+"""A century of a zone's days; to find where each begins takes 50 ms, and of ten millennia 4.5 s."""
 
 _DAY: Final = timedelta(days=1)
 _ENDS: Final = (MINYEAR, MAXYEAR)
